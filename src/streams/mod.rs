@@ -1,0 +1,124 @@
+//! The log side: where records come from and go to. Knows no state and no actors.
+//!
+//! [`Log`] is the contract; `kafka`, `embedded` and `memory` keep it, and one suite (`tests/log_contract.rs`) holds
+//! all three to it. Methods that ask the log something may block on the network or the disk and are called from
+//! blocking threads; [`Reader::drain`] never waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::position::{Offset, PartitionId, Position, Timestamp, TopicPartition};
+use crate::record::{NewRecord, RecordBatch};
+
+mod error;
+pub mod murmur2;
+
+pub use error::{Error, Fault};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a log says of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    pub name: String,
+    /// Names the cluster (Kafka's cluster id, or the embedded log's own): a store remembers the one it was fed from.
+    pub cluster: String,
+    /// Partitions are numbered `0..partitions`.
+    pub partitions: u32,
+}
+
+/// The ends of a partition as a `read_committed` reader sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The first position that retention has left.
+    pub start: Position,
+    /// The position after the last readable record (Kafka: the last stable offset).
+    pub end: Position,
+}
+
+/// What a look-up by time found in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeLookup {
+    /// The first record whose timestamp is at or after the one asked for: its position and its own timestamp.
+    Found { position: Position, timestamp: Option<Timestamp> },
+    /// No such record; the position is the partition's end, taken *before* the look-up.
+    AtEnd { position: Position },
+}
+
+/// How much a reader hands over in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub records: usize,
+    /// Bytes of keys, values and headers. The first record is always admitted, so that a large one cannot block.
+    pub bytes: usize,
+}
+
+/// How much a log may read ahead of its readers, per partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefetch {
+    pub bytes: usize,
+}
+
+/// An append that the log has made durable as its durability policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub partition: PartitionId,
+    pub offset: Offset,
+}
+
+/// A partitioned, ordered, time-indexed sequence of records.
+pub trait Log: Send + Sync + 'static {
+    /// `kafka`, `embedded` or `memory`, for messages and metrics.
+    fn kind(&self) -> &'static str;
+
+    /// Asks for the topic's shape. [`Error::TopicMissing`] when there is none.
+    fn topic(&self, topic: &str) -> Result<TopicInfo>;
+
+    /// The partition's ends, asked of the log itself, never from a cache.
+    fn watermarks(&self, at: &TopicPartition) -> Result<Watermarks>;
+
+    /// For each of `partitions`, the first position whose record is at or after `time`.
+    fn positions_at(
+        &self,
+        topic: &str,
+        partitions: &[PartitionId],
+        time: Timestamp,
+    ) -> Result<Vec<(PartitionId, TimeLookup)>>;
+
+    /// Opens one reader a partition. They are independent: one that is not drained holds back only itself, and its
+    /// read-ahead stays within `prefetch`. A start outside the watermarks is [`Error::OutOfRange`], here or at the
+    /// reader's first drain; a start at the end is fine and waits for what comes.
+    fn readers(
+        &self,
+        topic: &str,
+        starts: &[(PartitionId, Position)],
+        prefetch: Prefetch,
+    ) -> Result<Vec<Box<dyn Reader>>>;
+
+    /// Appends in order (per partition) and returns once all are durable. An error names the first record that did
+    /// not go in; records before it did.
+    fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<Appended>>;
+
+    /// Lets go of connections and files; readers that are still open end with [`Error::Closed`].
+    fn close(&self, within: Duration);
+}
+
+/// Reads one partition forward.
+pub trait Reader: Send {
+    fn partition(&self) -> PartitionId;
+
+    /// The next position to read. Moves over gaps: when the log has nothing readable left, this is its end.
+    fn position(&self) -> Position;
+
+    /// Moves what is ready into a batch that starts at [`Reader::position`], up to `limit`, without waiting. An empty
+    /// batch says that nothing is ready; its end may still have moved over a gap.
+    fn drain(&mut self, limit: Limit) -> Result<RecordBatch>;
+
+    /// Is notified (with a stored permit) whenever something may have become ready after an empty drain.
+    fn ready(&self) -> Arc<Notify>;
+
+    /// The newest end of the partition that this reader has heard of; cheap, possibly a little old.
+    fn end(&self) -> Position;
+}
