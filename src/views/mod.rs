@@ -93,7 +93,7 @@ pub trait Row: Send {
     /// Applies an event. After an error the row may be torn unless [`Row::checkpoint`] answers `None`; the caller puts
     /// back the checkpoint that it took.
     fn apply(&mut self, event: &Event<'_>) -> Result<Applied, Failure>;
-    /// A copy to go back to, or `None` when a failed `apply` never changes anything. A panic always counts as torn.
+    /// A copy to go back to, or `None` when an `apply` that fails or panics never changes anything.
     fn checkpoint(&self) -> Option<Box<dyn Row>>;
     /// A copy.
     fn copy(&self) -> Box<dyn Row>;

@@ -1,0 +1,80 @@
+//! How a supervisor sees that a fold is stuck, without a clock on the hot path: before each fold a shard stores which
+//! event it is at (one relaxed store), and the partition looks now and then whether that has moved.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::position::Offset;
+
+const IDLE: u64 = u64::MAX;
+
+/// Where a shard is. Shared between the shard and its partition.
+#[derive(Debug)]
+pub struct Progress(AtomicU64);
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress(AtomicU64::new(IDLE))
+    }
+}
+
+impl Progress {
+    /// The shard is about to fold the event at `offset` into its view number `view` (fewer than 256).
+    pub fn at(&self, offset: Offset, view: usize) {
+        self.0.store(offset.0 << 8 | view as u64 & 0xff, Ordering::Relaxed);
+    }
+
+    /// The shard is not folding.
+    pub fn idle(&self) {
+        self.0.store(IDLE, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<(Offset, usize)> {
+        match self.0.load(Ordering::Relaxed) {
+            IDLE => None,
+            packed => Some((Offset(packed >> 8), (packed & 0xff) as usize)),
+        }
+    }
+}
+
+/// The supervisor's memory of one shard's progress.
+#[derive(Debug, Default)]
+pub struct Observed {
+    seen: Option<((Offset, usize), Instant)>,
+}
+
+impl Observed {
+    /// Looks at the progress; answers the event (offset and view number) that has been folding for `limit` or longer.
+    pub fn overrun(&mut self, progress: &Progress, now: Instant, limit: Duration) -> Option<(Offset, usize)> {
+        let Some(at) = progress.get() else {
+            self.seen = None;
+            return None;
+        };
+        match self.seen {
+            Some((seen, since)) if seen == at => (now.duration_since(since) >= limit).then_some(at),
+            _ => {
+                self.seen = Some((at, now));
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_event_that_does_not_move_is_an_overrun() {
+        let (progress, mut observed) = (Progress::default(), Observed::default());
+        let (start, limit) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(observed.overrun(&progress, start, limit), None);
+        progress.at(Offset(7), 1);
+        assert_eq!(observed.overrun(&progress, start, limit), None);
+        progress.at(Offset(8), 0);
+        assert_eq!(observed.overrun(&progress, start + limit, limit), None);
+        assert_eq!(observed.overrun(&progress, start + 2 * limit, limit), Some((Offset(8), 0)));
+        progress.idle();
+        assert_eq!(observed.overrun(&progress, start + 9 * limit, limit), None);
+    }
+}
