@@ -6,9 +6,10 @@
 //! * [`views`]: folds. The `View` trait, declarative views; pure.
 //! * [`streams`]: the log side. One contract, three logs: Kafka, embedded, memory.
 //! * [`state`]: the store side. RocksDB, commits, reads; knows neither logs nor actors.
-//! * `actors`: where both meet. Supervision, flow, credits, retries.
+//! * [`actors`]: where both meet. Supervision, flow, credits, retries.
 //! * `api`, `cli`: the faces.
 
+pub mod actors;
 pub mod event;
 pub mod position;
 pub mod record;

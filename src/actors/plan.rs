@@ -1,0 +1,230 @@
+//! What a node is told to do, and what it says when it starts, fails and stops. Plain data; no actor in sight.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::actors::handle::{BoxFuture, Node};
+use crate::position::{Position, TopicPartition};
+use crate::state::Reason;
+use crate::streams::{self, Fault, Limit, Log, Prefetch};
+use crate::views::Definitions;
+
+/// Everything that a node needs.
+pub struct NodePlan {
+    /// `node.name`, for status and logs.
+    pub name: String,
+    pub log: Arc<dyn Log>,
+    pub topics: Vec<TopicPlan>,
+    pub flow: FlowOptions,
+    pub retry: RetryOptions,
+    pub flush: FlushOptions,
+}
+
+/// One topic, its decoder, its decisions and its views.
+pub struct TopicPlan {
+    pub name: String,
+    pub decoder: DecodeOptions,
+    pub policy: Policy,
+    pub views: Definitions,
+}
+
+/// How records become events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeOptions {
+    pub envelope: Envelope,
+    /// Bytes; a longer key is `Undecodable::KeyTooLarge`.
+    pub max_key_size: usize,
+}
+
+/// What a record's value looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    /// `{"event_id", "event_type", …, "payload"}`, in snake_case or camelCase.
+    Json,
+    /// The value is the payload; the type comes from the named header, else from the named field of the value, else it
+    /// is the default type.
+    Raw { type_header: Option<String>, type_field: Option<String>, default_type: Option<String> },
+}
+
+/// What happens to a record that does not become part of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// Set it aside; later events of its aggregate queue behind it.
+    Park,
+    /// Set it aside alone.
+    DeadLetter,
+    /// Go on without it, and count it.
+    Skip,
+    /// Remove the aggregate's rows. Only for a null value.
+    Delete,
+    /// Stop the partition before it.
+    Halt,
+}
+
+/// One decision a reason, as `[topics.policy]` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub null_key: Decision,
+    pub null_value: Decision,
+    pub key_too_large: Decision,
+    pub undecodable: Decision,
+    pub unknown_type: Decision,
+    pub version_too_new: Decision,
+    pub rejected: Decision,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            null_key: Decision::DeadLetter,
+            null_value: Decision::DeadLetter,
+            key_too_large: Decision::DeadLetter,
+            undecodable: Decision::DeadLetter,
+            unknown_type: Decision::DeadLetter,
+            version_too_new: Decision::Park,
+            rejected: Decision::Park,
+        }
+    }
+}
+
+impl Policy {
+    /// The decision for `reason`. What has no policy of its own is parked: it may be applied once its cause is gone.
+    pub fn decide(&self, reason: Reason) -> Decision {
+        match reason {
+            Reason::NullKey => self.null_key,
+            Reason::NullValue => self.null_value,
+            Reason::KeyTooLarge => self.key_too_large,
+            Reason::Undecodable => self.undecodable,
+            Reason::UnknownType => self.unknown_type,
+            Reason::VersionTooNew => self.version_too_new,
+            Reason::Rejected => self.rejected,
+            Reason::Transient | Reason::Panicked | Reason::Overran | Reason::Behind | Reason::RowUnreadable => {
+                Decision::Park
+            }
+        }
+    }
+}
+
+/// How aggregates are laid out over shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// A few shards a partition, by the key's hash.
+    #[default]
+    Shared,
+    /// Every active aggregate has its own shard.
+    Own,
+}
+
+/// `[flow]`, and the parts of `memory.total` that the flow gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowOptions {
+    pub placement: Placement,
+    pub shards_per_partition: usize,
+    /// The largest batch.
+    pub batch: Limit,
+    /// The records in flight, per partition.
+    pub credit_records: usize,
+    /// The bytes in flight, per partition.
+    pub credit_bytes: usize,
+    pub fold_time_limit: Duration,
+    /// The most shards of one partition that serve a single aggregate.
+    pub own_shard_limit: usize,
+    /// Bytes of resident aggregates, for the whole node.
+    pub residency: usize,
+    /// What a log reads ahead, per partition.
+    pub prefetch: Prefetch,
+}
+
+/// `[retry]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryOptions {
+    /// How often an event is tried in all, the first time included.
+    pub attempts: u32,
+    pub initial: Duration,
+    pub factor: f64,
+    pub max: Duration,
+}
+
+/// When a generation's memtables go to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushOptions {
+    pub interval: Duration,
+    /// Bytes of one partition that are applied and not yet durable.
+    pub size: usize,
+}
+
+/// A node that has started.
+pub struct Running {
+    pub node: Arc<dyn Node>,
+    /// Becomes `Some` when the node cannot go on; the process should then stop.
+    pub failed: watch::Receiver<Option<Fatal>>,
+    stop: StopFn,
+}
+
+type StopFn = Box<dyn FnOnce(Duration) -> BoxFuture<'static, StopReport> + Send>;
+
+impl Running {
+    pub fn new(
+        node: Arc<dyn Node>,
+        failed: watch::Receiver<Option<Fatal>>,
+        stop: impl FnOnce(Duration) -> BoxFuture<'static, StopReport> + Send + 'static,
+    ) -> Self {
+        Running { node, failed, stop: Box::new(stop) }
+    }
+
+    /// Stops reading, finishes or drops the batch in flight, flushes. Takes no longer than `within`.
+    pub async fn stop(self, within: Duration) -> StopReport {
+        (self.stop)(within).await
+    }
+}
+
+/// How a stop went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StopReport {
+    /// The durable position of every partition that was running.
+    pub durable: Vec<(TopicPartition, Position)>,
+    /// What did not end as it should have; empty after a clean stop.
+    pub problems: Vec<String>,
+}
+
+impl StopReport {
+    pub fn clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Why a running node cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fatal {
+    pub at: Option<TopicPartition>,
+    pub fault: Fault,
+    pub reason: String,
+    /// What the operator can do.
+    pub next: String,
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(at) = &self.at {
+            write!(f, "{at}: ")?;
+        }
+        write!(f, "{}; {}", self.reason, self.next)
+    }
+}
+
+/// Why a node did not start. Nothing was changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StartError {
+    #[error("topic `{topic}`: {source}")]
+    Log { topic: String, source: streams::Error },
+    #[error("{at}: {reason}; {next}")]
+    Refused { at: TopicPartition, reason: String, next: String },
+    #[error("the node did not start: {0}")]
+    Actors(String),
+}
