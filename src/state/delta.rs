@@ -186,11 +186,63 @@ struct RowSlot {
     value: Option<Range<u32>>,
 }
 
+/// Changed rows, with the encoded bytes of all of them in one buffer.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    bytes: Vec<u8>,
+    slots: Vec<RowSlot>,
+}
+
+impl Rows {
+    /// Number of changed rows.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds a changed row. `key` and `value` write the stored forms (`state::keys`); answers what they wrote.
+    pub fn put(&mut self, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) -> (&[u8], &[u8]) {
+        let start = self.bytes.len() as u32;
+        key(&mut self.bytes);
+        let middle = self.bytes.len() as u32;
+        value(&mut self.bytes);
+        let end = self.bytes.len() as u32;
+        self.slots.push(RowSlot { key: start..middle, value: Some(middle..end) });
+        self.bytes[start as usize..].split_at((middle - start) as usize)
+    }
+
+    /// Adds a row that goes away.
+    pub fn remove(&mut self, key: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len() as u32;
+        key(&mut self.bytes);
+        let end = self.bytes.len() as u32;
+        self.slots.push(RowSlot { key: start..end, value: None });
+    }
+
+    /// Sorts by stored key: a sorted write costs RocksDB's skip list 40 % less.
+    pub fn sort(&mut self) {
+        let bytes = &self.bytes;
+        self.slots.sort_unstable_by(|a, b| slice(bytes, &a.key).cmp(slice(bytes, &b.key)));
+    }
+
+    /// The rows as `(stored key, stored value)`, in the order of the last [`Rows::sort`].
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.slots.iter().map(|row| (slice(&self.bytes, &row.key), row.value.as_ref().map(|v| slice(&self.bytes, v))))
+    }
+}
+
 /// The changes of one shard since its last delta.
 #[derive(Clone, Debug, Default)]
 pub struct Delta {
-    bytes: Vec<u8>,
-    rows: Vec<RowSlot>,
+    pub rows: Rows,
     pub held: Vec<HeldChange>,
     /// Indexed like the generation's views.
     pub views: Vec<ViewChange>,
@@ -212,37 +264,32 @@ impl Delta {
 
     /// Bytes of the changed rows.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.rows.bytes()
     }
 
-    /// Adds a changed row. `key` and `value` write the stored forms (`state::keys`); answers what `value` wrote.
-    pub fn put(&mut self, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
-        let start = self.bytes.len() as u32;
-        key(&mut self.bytes);
-        let middle = self.bytes.len() as u32;
-        value(&mut self.bytes);
-        let end = self.bytes.len() as u32;
-        self.rows.push(RowSlot { key: start..middle, value: Some(middle..end) });
-        &self.bytes[middle as usize..]
+    /// The rows and one view's change, to be filled side by side.
+    pub fn split(&mut self, view: usize) -> (&mut Rows, &mut ViewChange) {
+        (&mut self.rows, &mut self.views[view])
     }
 
-    /// Adds a row that goes away.
+    /// [`Rows::put`].
+    pub fn put(&mut self, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) -> (&[u8], &[u8]) {
+        self.rows.put(key, value)
+    }
+
+    /// [`Rows::remove`].
     pub fn remove(&mut self, key: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len() as u32;
-        key(&mut self.bytes);
-        let end = self.bytes.len() as u32;
-        self.rows.push(RowSlot { key: start..end, value: None });
+        self.rows.remove(key);
     }
 
-    /// Sorts by stored key: a sorted write costs RocksDB's skip list 40 % less.
+    /// [`Rows::sort`].
     pub fn sort(&mut self) {
-        let bytes = &self.bytes;
-        self.rows.sort_unstable_by(|a, b| slice(bytes, &a.key).cmp(slice(bytes, &b.key)));
+        self.rows.sort();
     }
 
-    /// The rows as `(stored key, stored value)`, in the order of the last [`Delta::sort`].
+    /// [`Rows::iter`].
     pub fn rows(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.rows.iter().map(|row| (slice(&self.bytes, &row.key), row.value.as_ref().map(|v| slice(&self.bytes, v))))
+        self.rows.iter()
     }
 }
 

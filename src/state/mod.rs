@@ -2,4 +2,4 @@
 
 mod delta;
 
-pub use delta::{Books, Commit, Delta, Fingerprint, Held, HeldChange, Reason, Standing, ViewChange, ViewTag};
+pub use delta::{Books, Commit, Delta, Fingerprint, Held, HeldChange, Reason, Rows, Standing, ViewChange, ViewTag};
