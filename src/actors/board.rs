@@ -22,8 +22,8 @@ pub struct Cell {
 pub enum Notice {
     /// Events of this cell are stored as waiting: give it a shard of its own. Posted after the commit.
     Waiting(Cell),
-    /// The cell's own shard has applied and committed everything up to and including `through`.
-    Drained { cell: Cell, through: Offset },
+    /// The cell's own shard has applied and committed everything up to and including `through`; `None`: there was nothing.
+    Drained { cell: Cell, through: Option<Offset> },
     /// The cell's own shard gave up: its events are parked.
     Parked(Cell),
     /// The cell's home shard let it back in.

@@ -1,0 +1,330 @@
+//! What a partition owns, and the pump that keeps it going.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
+
+use super::PartitionMessage;
+use super::apart::Apart;
+use super::homes::{Homes, Nursery};
+use super::published::Published;
+use super::recover::Recovery;
+use crate::actors::board::Notice;
+use crate::actors::credit::Credits;
+use crate::actors::plan::{Fatal, FlowOptions};
+use crate::actors::shard::Setting;
+use crate::actors::shard::activate::store_failed;
+use crate::actors::shard::actor::ShardMessage;
+use crate::actors::writer::{Committed, Writer, WriterMessage, WriterStart};
+use crate::position::{Position, Timestamp, TopicPartition};
+use crate::record::RecordBatch;
+use crate::state::Fingerprint;
+use crate::streams::{self, Limit, Reader};
+
+/// Batches drained in one turn: between turns the actor hears its supervision events.
+const DRAINS: usize = 4;
+/// Collects under way at once: shards encode the next while the writer writes the last.
+const COLLECTS: u64 = 2;
+/// How long to wait before a reader that failed for a while is asked again.
+const READ_AGAIN: Duration = Duration::from_millis(250);
+
+/// A batch that is dealt and not yet committed.
+pub(super) struct InFlight {
+    pub batch: Arc<RecordBatch>,
+}
+
+/// What a turn of the pump leaves.
+pub enum Pumped {
+    /// There may be more to drain at once.
+    More,
+    Idle,
+}
+
+pub struct Flow {
+    pub(super) nursery: Nursery,
+    pub(super) options: FlowOptions,
+    reader: Box<dyn Reader>,
+    pub(super) published: Arc<Published>,
+    credits: Credits,
+    committed: watch::Receiver<Committed>,
+    pub(super) in_flight: VecDeque<InFlight>,
+    pub(super) homes: Homes,
+    pub(super) apart: Apart,
+    pub(super) recovery: Recovery,
+    /// The last epoch that was begun.
+    pub(super) epoch: u64,
+    /// Where the dealt batches end.
+    pub(super) dealt_to: Position,
+    /// Where the collected batches end.
+    pub(super) collected_to: Position,
+    last: Option<Fingerprint>,
+    reading: bool,
+    read_again: Option<Instant>,
+}
+
+impl Flow {
+    pub async fn start(
+        partition: ActorRef<PartitionMessage>,
+        setting: Arc<Setting>,
+        options: FlowOptions,
+        reader: Box<dyn Reader>,
+        published: Arc<Published>,
+    ) -> Result<Self, ActorProcessingErr> {
+        let position = setting.generation.applied();
+        let (committed, watching) = watch::channel(Committed { incarnation: 0, epoch: 0, position });
+        let writer_start = WriterStart { setting: setting.clone(), committed, published: published.clone() };
+        let (writer, _) = Writer::spawn_linked(None, Writer, writer_start, partition.get_cell()).await?;
+        let nursery = Nursery { partition, writer, setting: setting.clone(), incarnation: 0 };
+        let (held, waiting) = super::recover::held_cells(&setting)?;
+        let homes = Homes::start(&nursery, &options, held, Vec::new()).await?;
+        let mut apart = Apart::new(options.own_shard_limit);
+        for cell in waiting {
+            apart.admit(&nursery, cell).await?;
+        }
+        Ok(Flow {
+            nursery,
+            credits: Credits::new(Limit { records: options.credit_records, bytes: options.credit_bytes }),
+            options,
+            reader,
+            published,
+            committed: watching,
+            in_flight: VecDeque::new(),
+            homes,
+            apart,
+            recovery: Recovery::default(),
+            epoch: 0,
+            dealt_to: position,
+            collected_to: position,
+            last: None,
+            reading: true,
+            read_again: None,
+        })
+    }
+
+    pub fn at(&self) -> &TopicPartition {
+        &self.nursery.setting.at
+    }
+
+    pub fn committed(&self) -> watch::Receiver<Committed> {
+        self.committed.clone()
+    }
+
+    /// One turn: take in what has come back, then drain, deal and collect as far as the credits allow.
+    pub async fn pump(&mut self) -> Result<Pumped, Fatal> {
+        let committed = self.settle();
+        self.read_board().await?;
+        if !self.recovery.done(&committed) {
+            return Ok(Pumped::Idle);
+        }
+        if self.recovery.restart_due() {
+            self.restart(&committed).await?;
+        }
+        let mut drained = 0;
+        while drained < DRAINS && self.drain_one().await? {
+            drained += 1;
+            self.collect();
+        }
+        self.collect();
+        self.publish();
+        Ok(if drained == DRAINS { Pumped::More } else { Pumped::Idle })
+    }
+
+    /// Lets go of what is committed.
+    fn settle(&mut self) -> Committed {
+        let committed = *self.committed.borrow_and_update();
+        while let Some(first) = self.in_flight.front()
+            && first.batch.end() <= committed.position
+        {
+            self.credits.give_back(first.batch.len(), first.batch.bytes());
+            self.in_flight.pop_front();
+        }
+        self.homes.passivate(committed.epoch);
+        self.apart.settled(committed.epoch);
+        committed
+    }
+
+    /// Drains one batch and deals it; answers whether there was anything.
+    async fn drain_one(&mut self) -> Result<bool, Fatal> {
+        if !self.reading || self.read_again.is_some_and(|at| Instant::now() < at) {
+            return Ok(false);
+        }
+        let Some(limit) = self.credits.available(self.options.batch) else { return Ok(false) };
+        self.read_again = None;
+        let batch = match self.reader.drain(limit) {
+            Ok(batch) => batch,
+            Err(error) if error.retryable() => {
+                tracing::warn!(at = %self.at(), %error, "cannot read; trying again");
+                self.read_again = Some(Instant::now() + READ_AGAIN);
+                return Ok(false);
+            }
+            Err(error) => return Err(log_failed(self.at(), &error)),
+        };
+        if batch.end() == self.dealt_to {
+            return Ok(false);
+        }
+        debug_assert!(batch.end() > self.dealt_to, "Forward: {} after {}", batch.end(), self.dealt_to);
+        self.credits.take(batch.len(), batch.bytes());
+        self.published.saw_batch(batch.len());
+        let batch = Arc::new(batch);
+        self.in_flight.push_back(InFlight { batch: batch.clone() });
+        self.deal(&batch).await?;
+        Ok(true)
+    }
+
+    /// Deals a batch to the shards; it stays in `in_flight` until it is committed.
+    pub(super) async fn deal(&mut self, batch: &Arc<RecordBatch>) -> Result<(), Fatal> {
+        let dealt = self.homes.deal(&self.nursery, batch).await;
+        dealt.map_err(|error| actors_failed(self.at(), &error.to_string()))?;
+        self.dealt_to = batch.end();
+        if let Some(index) = batch.len().checked_sub(1) {
+            self.last = Some(Fingerprint::of(&batch.get(index)));
+        }
+        Ok(())
+    }
+
+    /// Begins a commit of everything that is dealt, unless enough are under way: then the next one covers more.
+    pub(super) fn collect(&mut self) {
+        let committed = self.committed.borrow().epoch;
+        if self.dealt_to == self.collected_to || self.epoch - committed >= COLLECTS {
+            return;
+        }
+        self.epoch += 1;
+        let expect = WriterMessage::Expect {
+            incarnation: self.nursery.incarnation,
+            epoch: self.epoch,
+            deltas: self.homes.touched(),
+            position: self.dealt_to,
+            last: self.last.take(),
+        };
+        // A writer that is gone is noticed as its supervisor.
+        let _ = self.nursery.writer.cast(expect);
+        self.homes.collect(self.epoch);
+        self.collected_to = self.dealt_to;
+    }
+
+    fn publish(&self) {
+        self.published.saw_end(self.reader.end().max(self.dealt_to));
+        let oldest: Option<Timestamp> =
+            self.in_flight.iter().find(|b| !b.batch.is_empty()).map(|b| b.batch.get(0).timestamp);
+        self.published.oldest_unapplied(oldest);
+    }
+
+    async fn read_board(&mut self) -> Result<(), Fatal> {
+        for notice in self.nursery.setting.board.take() {
+            match notice {
+                Notice::Fatal(fatal) => return Err(fatal),
+                Notice::Waiting(cell) => {
+                    let admitted = self.apart.admit(&self.nursery, cell).await;
+                    admitted.map_err(|error| actors_failed(self.at(), &error.to_string()))?;
+                }
+                Notice::Drained { cell, through } => {
+                    let home = self.homes.tell(&cell, ShardMessage::Release { cell: cell.clone(), through });
+                    if !home {
+                        // Nobody holds the cell in memory: its home will read the store when it is needed again.
+                        self.let_go(&cell).await?;
+                    }
+                }
+                Notice::Released(cell) => self.let_go(&cell).await?,
+                Notice::StillHeld(cell) => self.apart.again(&cell),
+                Notice::Parked(cell) => {
+                    if self.apart.parked(&cell, self.epoch + 1) {
+                        self.let_go(&cell).await?;
+                    } else {
+                        self.homes.tell(&cell, ShardMessage::Park(cell.clone()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn let_go(&mut self, cell: &crate::actors::board::Cell) -> Result<(), Fatal> {
+        let next = self.apart.let_go(&self.nursery, cell).await;
+        next.map_err(|error| actors_failed(self.at(), &error.to_string()))
+    }
+
+    /// Starts again what a hanging fold blocks.
+    pub async fn look_for_overruns(&mut self, now: Instant) -> Result<(), Fatal> {
+        let limit = self.options.fold_time_limit;
+        for member in self.homes.members_mut() {
+            if let Some((offset, view)) = member.observed.overrun(&member.progress, now, limit) {
+                tracing::error!(at = %self.nursery.setting.at, %offset, view, ?limit, "a fold runs over its time limit; the shards start anew without it");
+                self.recovery.suspect(view, offset);
+                self.begin_recovery();
+                break;
+            }
+        }
+        let again = self.apart.restart_overrun(&self.nursery, now, limit).await;
+        again.map_err(|error| actors_failed(self.at(), &error.to_string()))
+    }
+
+    /// A supervised actor ended by itself.
+    pub async fn child_failed(&mut self, id: ActorId) -> Result<(), Fatal> {
+        if id == self.nursery.writer.get_id() {
+            return Err(actors_failed(self.at(), "the writer failed"));
+        }
+        if self.homes.owns(id) {
+            if !self.recovery.count() {
+                return Err(actors_failed(self.at(), "its shards fail again and again"));
+            }
+            self.begin_recovery();
+            return Ok(());
+        }
+        let again = self.apart.restart_failed(&self.nursery, id).await;
+        again.map_err(|error| actors_failed(self.at(), &error.to_string()))
+    }
+
+    pub fn stop_reading(&mut self) {
+        self.reading = false;
+    }
+
+    pub fn all_committed(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    pub fn durable(&self) -> Position {
+        self.nursery.setting.generation.durable()
+    }
+
+    /// Makes everything that is committed durable.
+    pub async fn flush(&self) -> Result<Position, Fatal> {
+        let generation = self.nursery.setting.generation.clone();
+        let flushed = tokio::task::spawn_blocking(move || generation.flush()).await;
+        match flushed {
+            Ok(flushed) => flushed.map_err(|error| store_failed(self.at(), &error)),
+            Err(error) => Err(actors_failed(self.at(), &error.to_string())),
+        }
+    }
+
+    /// Nothing more of any shard is written.
+    pub fn fence(&mut self) {
+        self.homes.give_up();
+        self.apart.give_up();
+        self.nursery.incarnation += 1;
+        let _ = self.nursery.writer.cast(WriterMessage::Reset { incarnation: self.nursery.incarnation });
+    }
+}
+
+/// The log cannot be read on.
+fn log_failed(at: &TopicPartition, error: &streams::Error) -> Fatal {
+    let next = match error {
+        streams::Error::OutOfRange { .. } => {
+            "the log no longer holds what this partition has to read next: restore it, or start from an empty data directory"
+        }
+        _ => "the views stay as they were committed: correct the cause and start again",
+    };
+    Fatal { at: Some(at.clone()), fault: error.fault(), reason: error.to_string(), next: next.to_owned() }
+}
+
+/// An actor could not be started, or ended by a fault of the program.
+pub(super) fn actors_failed(at: &TopicPartition, reason: &str) -> Fatal {
+    Fatal {
+        at: Some(at.clone()),
+        fault: streams::Fault::Internal,
+        reason: reason.to_owned(),
+        next: "this is a fault of the program: nothing that was committed is lost; start again and report it".to_owned(),
+    }
+}

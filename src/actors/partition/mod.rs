@@ -1,0 +1,236 @@
+//! A partition: drains its reader within its credits, deals records to shards, and sees them committed.
+//!
+//! It keeps every batch until the batch is committed, for a mailbox dies with its actor: when a shard is lost or hangs,
+//! the partition starts all its shards anew from the committed state and deals the kept batches again.
+//!
+//! * [`flow`]: what it owns, and the pump: settle, read the board, drain, deal, collect.
+//! * `homes`: the shards that fold as records come; how records are dealt to them.
+//! * `apart`: the shards that serve a single cell whose events wait.
+//! * `recover`: starting the shards anew.
+//! * [`published`]: its numbers for status and probes.
+
+mod apart;
+pub mod flow;
+mod homes;
+pub mod published;
+mod recover;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use self::flow::{Flow, Pumped};
+use self::published::Published;
+use super::board::{Board, Notice};
+use super::plan::{Fatal, FlowOptions};
+use super::shard::Setting;
+use super::writer::Committed;
+use crate::position::Position;
+use crate::streams::Reader;
+
+/// What a partition is told.
+pub enum PartitionMessage {
+    /// Something may be ready: records, a commit, a notice.
+    Pump,
+    /// Look whether a fold hangs.
+    Tick,
+    /// Take in nothing more, see what is in flight committed, flush, and answer the durable position.
+    Stop(oneshot::Sender<Result<Position, Fatal>>),
+}
+
+pub struct Partition;
+
+/// What a partition starts with.
+pub struct PartitionStart {
+    pub setting: Arc<Setting>,
+    pub flow: FlowOptions,
+    pub reader: Box<dyn Reader>,
+    pub published: Arc<Published>,
+    /// Where the end of the partition is told.
+    pub failed: Arc<watch::Sender<Option<Fatal>>>,
+}
+
+/// The running partition.
+pub struct PartitionState {
+    flow: Flow,
+    published: Arc<Published>,
+    failed: Arc<watch::Sender<Option<Fatal>>>,
+    /// A `Pump` is in the mailbox.
+    pumping: Arc<AtomicBool>,
+    waker: JoinHandle<()>,
+    stopping: Option<oneshot::Sender<Result<Position, Fatal>>>,
+    ended: bool,
+}
+
+impl Drop for PartitionState {
+    fn drop(&mut self) {
+        self.waker.abort();
+    }
+}
+
+impl Actor for Partition {
+    type Msg = PartitionMessage;
+    type State = PartitionState;
+    type Arguments = PartitionStart;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<PartitionMessage>,
+        start: PartitionStart,
+    ) -> Result<PartitionState, ActorProcessingErr> {
+        let pumping = Arc::new(AtomicBool::new(false));
+        let ready = start.reader.ready();
+        let board = start.setting.board.clone();
+        let tick = (start.flow.fold_time_limit / 4).max(Duration::from_millis(5));
+        let flow = Flow::start(myself.clone(), start.setting, start.flow, start.reader, start.published.clone()).await?;
+        let waker = tokio::spawn(wake(myself.clone(), pumping.clone(), ready, board, flow.committed(), tick));
+        start.published.running();
+        Ok(PartitionState {
+            flow,
+            published: start.published,
+            failed: start.failed,
+            pumping,
+            waker,
+            stopping: None,
+            ended: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<PartitionMessage>,
+        message: PartitionMessage,
+        state: &mut PartitionState,
+    ) -> Result<(), ActorProcessingErr> {
+        if state.ended {
+            if let PartitionMessage::Stop(reply) = message {
+                let _ = reply.send(Ok(state.flow.durable()));
+            }
+            return Ok(());
+        }
+        match message {
+            PartitionMessage::Pump => {
+                state.pumping.store(false, Ordering::Release);
+                state.pump(&myself).await;
+            }
+            PartitionMessage::Tick => {
+                if let Err(fatal) = state.flow.look_for_overruns(Instant::now()).await {
+                    state.end(fatal);
+                }
+            }
+            PartitionMessage::Stop(reply) => {
+                state.stopping = Some(reply);
+                state.flow.stop_reading();
+                state.pump(&myself).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<PartitionMessage>,
+        event: SupervisionEvent,
+        state: &mut PartitionState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(cell, error) => {
+                tracing::error!(at = %state.flow.at(), %error, "a child of the partition failed");
+                if let Err(fatal) = state.flow.child_failed(cell.get_id()).await {
+                    state.end(fatal);
+                }
+                state.pump(&myself).await;
+            }
+            SupervisionEvent::ActorTerminated(..)
+            | SupervisionEvent::ActorStarted(_)
+            | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl PartitionState {
+    async fn pump(&mut self, myself: &ActorRef<PartitionMessage>) {
+        match self.flow.pump().await {
+            Ok(Pumped::More) => ask(myself, &self.pumping),
+            Ok(Pumped::Idle) => {}
+            Err(fatal) => return self.end(fatal),
+        }
+        if self.stopping.is_some() && self.flow.all_committed() {
+            self.ended = true;
+            let flushed = self.flow.flush().await;
+            self.published.stopped();
+            if let Some(reply) = self.stopping.take() {
+                let _ = reply.send(flushed);
+            }
+        }
+    }
+
+    /// The partition cannot go on: nothing more is written, and the node is told once.
+    fn end(&mut self, fatal: Fatal) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        tracing::error!(at = %self.flow.at(), reason = fatal.reason, next = fatal.next, "the partition ends");
+        self.flow.fence();
+        self.published.failed(&fatal);
+        if let Some(reply) = self.stopping.take() {
+            let _ = reply.send(Err(fatal.clone()));
+        }
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            failed.get_or_insert(fatal);
+            first
+        });
+    }
+}
+
+/// Puts one `Pump` into the mailbox unless one is there.
+fn ask(partition: &ActorRef<PartitionMessage>, pumping: &AtomicBool) {
+    if !pumping.swap(true, Ordering::AcqRel) {
+        // A partition that is gone needs no pump.
+        let _ = partition.cast(PartitionMessage::Pump);
+    }
+}
+
+/// Turns whatever may concern the partition into a `Pump`.
+async fn wake(
+    partition: ActorRef<PartitionMessage>,
+    pumping: Arc<AtomicBool>,
+    ready: Arc<tokio::sync::Notify>,
+    board: Arc<Board>,
+    mut committed: watch::Receiver<Committed>,
+    tick: Duration,
+) {
+    let notices = board.wake();
+    let mut ticks = tokio::time::interval(tick);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        // Every arm only waits for a wake-up and loses nothing when another is first.
+        tokio::select! {
+            () = ready.notified() => ask(&partition, &pumping),
+            () = notices.notified() => ask(&partition, &pumping),
+            changed = committed.changed() => match changed {
+                Ok(()) => ask(&partition, &pumping),
+                // The writer is gone: the partition learns of it as its supervisor.
+                Err(_) => return,
+            },
+            _ = ticks.tick() => {
+                if partition.cast(PartitionMessage::Tick).is_err() {
+                    return;
+                }
+                // A reader may have heard of a new end without any record.
+                ask(&partition, &pumping);
+            }
+        }
+    }
+}
+
+/// Posts the end of a partition from a task that is not an actor.
+pub fn post_fatal(board: &Board, fatal: Fatal) {
+    board.post(Notice::Fatal(fatal));
+}

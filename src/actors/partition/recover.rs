@@ -1,0 +1,112 @@
+//! Starting all home shards of a partition anew, from the committed state: the answer to a fold that hangs and to a
+//! shard that is lost. It is what happens after a crash, without the crash.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::flow::{Flow, actors_failed};
+use super::homes::Homes;
+use crate::actors::board::Cell;
+use crate::actors::plan::Fatal;
+use crate::actors::shard::activate::store_failed;
+use crate::actors::shard::core::Tail;
+use crate::actors::shard::{Setting, Suspect};
+use crate::actors::writer::{Committed, WriterMessage};
+use crate::position::Offset;
+use crate::state::{self, Standing};
+use std::sync::atomic::Ordering;
+
+/// So many losses of a shard within [`WINDOW`] are the end of the partition.
+const LOSSES: usize = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Where a recovery stands.
+#[derive(Default)]
+pub struct Recovery {
+    /// The incarnation that the writer has to confirm before the shards start.
+    awaited: Option<u64>,
+    due: bool,
+    suspects: Vec<Suspect>,
+    losses: Vec<Instant>,
+}
+
+impl Recovery {
+    /// The event whose fold hung is set apart when it comes again.
+    pub fn suspect(&mut self, view: usize, offset: Offset) {
+        let suspect = Suspect { view, offset };
+        if !self.suspects.contains(&suspect) {
+            self.suspects.push(suspect);
+        }
+    }
+
+    /// Counts the loss of a shard; false when there were too many.
+    pub fn count(&mut self) -> bool {
+        let now = Instant::now();
+        self.losses.retain(|at| now.duration_since(*at) < WINDOW);
+        self.losses.push(now);
+        self.losses.len() <= LOSSES
+    }
+
+    /// False while the writer has not confirmed that it has forgotten the old shards.
+    pub fn done(&mut self, committed: &Committed) -> bool {
+        match self.awaited {
+            Some(incarnation) if committed.incarnation < incarnation => false,
+            Some(_) => {
+                self.awaited = None;
+                self.due = true;
+                true
+            }
+            None => true,
+        }
+    }
+
+    pub fn restart_due(&mut self) -> bool {
+        std::mem::take(&mut self.due)
+    }
+}
+
+impl Flow {
+    /// Gives up all home shards and asks the writer to forget what they were about to hand over.
+    pub(super) fn begin_recovery(&mut self) {
+        self.homes.give_up();
+        self.nursery.incarnation += 1;
+        let incarnation = self.nursery.incarnation;
+        self.recovery.awaited = Some(incarnation);
+        let _ = self.nursery.writer.cast(WriterMessage::Reset { incarnation });
+    }
+
+    /// Starts new home shards and deals the kept batches again.
+    pub(super) async fn restart(&mut self, committed: &Committed) -> Result<(), Fatal> {
+        let setting = self.nursery.setting.clone();
+        setting.resident.store(0, Ordering::Relaxed);
+        let (held, _) = held_cells(&setting).map_err(|error| store_failed(&setting.at, &error))?;
+        let suspects = std::mem::take(&mut self.recovery.suspects);
+        self.recovery.suspects = suspects.iter().filter(|s| !committed.position.is_past(s.offset)).copied().collect();
+        let homes = Homes::start(&self.nursery, &self.options, held, self.recovery.suspects.clone()).await;
+        self.homes = homes.map_err(|error| actors_failed(&setting.at, &error.to_string()))?;
+        self.apart.look_again();
+        self.epoch = self.epoch.max(committed.epoch);
+        self.dealt_to = committed.position;
+        self.collected_to = committed.position;
+        let kept: Vec<_> = self.in_flight.iter().map(|in_flight| in_flight.batch.clone()).collect();
+        tracing::info!(at = %setting.at, batches = kept.len(), from = committed.position.0, "shards started anew");
+        for batch in kept {
+            self.deal(&batch).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The cells that hold events, by the store: all of them with their tails, and those whose first event waits.
+pub(super) fn held_cells(setting: &Setting) -> Result<(HashMap<Cell, Tail>, Vec<Cell>), state::Error> {
+    let (mut held, mut waiting) = (HashMap::new(), Vec::new());
+    for queue in setting.generation.held_keys()? {
+        let Some(view) = setting.tags.iter().position(|tag| *tag == queue.view) else { continue };
+        let cell = Cell { view, key: queue.key.into() };
+        if queue.standing == Standing::Waiting {
+            waiting.push(cell.clone());
+        }
+        held.insert(cell, Tail { last: queue.last, standing: queue.standing });
+    }
+    Ok((held, waiting))
+}

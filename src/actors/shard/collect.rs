@@ -1,0 +1,96 @@
+//! Hands over what has changed, once per commit: each changed row is encoded once, however many batches changed it.
+
+use std::sync::atomic::Ordering;
+
+use super::core::{Shard, Tail};
+use super::Handover;
+use crate::actors::board::Cell;
+use crate::position::Offset;
+use crate::state::{Delta, Standing, ViewChange, digest, keys};
+use crate::actors::aggregate::Slot;
+use crate::state::ViewTag;
+
+impl Shard {
+    /// Everything since the last collect, sorted. The aggregates count as not in the store until `epoch` is committed.
+    pub fn collect(&mut self, epoch: u64) -> Handover {
+        let views = self.setting.definitions.len();
+        let fresh = Handover { delta: Delta::new(views), waiting: Vec::new() };
+        let mut handover = std::mem::replace(&mut self.handover, fresh);
+        for seat in std::mem::take(&mut self.dirty) {
+            let aggregate = self.residents.get_mut(seat);
+            aggregate.dirty = false;
+            aggregate.epoch = epoch;
+            for (view, slot) in aggregate.slots.iter_mut().enumerate() {
+                let (rows, change) = handover.delta.split(view);
+                hand_over(&aggregate.key, slot, self.setting.tags[view], rows, change);
+            }
+        }
+        handover.delta.sort();
+        let before = self.residents.len() as i64;
+        self.residents.make_room(self.setting.residency, self.setting.committed.load(Ordering::Acquire));
+        let gone = before - self.residents.len() as i64;
+        self.setting.resident.fetch_sub(gone, Ordering::Relaxed);
+        handover
+    }
+
+    /// The cell's own shard has applied and committed its events up to `through`: let the cell back in, unless more
+    /// have been queued since. Answers whether it is back.
+    pub fn release(&mut self, cell: &Cell, through: Option<Offset>) -> Result<bool, crate::state::Error> {
+        match self.held.get(cell) {
+            Some(tail) if through.is_none_or(|through| tail.last > through) => return Ok(false),
+            _ => {}
+        }
+        self.held.remove(cell);
+        self.unreadable.remove(cell);
+        // What is resident is older than what the own shard has committed.
+        let hash = crate::actors::residents::key_hash(&cell.key);
+        if let Some(seat) = self.residents.find(hash, &cell.key) {
+            let slot = &mut self.residents.get_mut(seat).slots[cell.view];
+            *slot = Slot::default();
+            self.load_one(seat, cell.view)?;
+        }
+        Ok(true)
+    }
+
+    /// The cell's own shard gave up: what comes is parked, not waiting.
+    pub fn park(&mut self, cell: &Cell) {
+        if let Some(tail) = self.held.get_mut(cell) {
+            *tail = Tail { last: tail.last, standing: Standing::Parked };
+        }
+        let hash = crate::actors::residents::key_hash(&cell.key);
+        if let Some(seat) = self.residents.find(hash, &cell.key) {
+            let slot = &mut self.residents.get_mut(seat).slots[cell.view];
+            slot.held = slot.held.map(|_| Standing::Parked);
+        }
+    }
+}
+
+/// Encodes a row that has changed, with its part of the digest.
+pub(super) fn hand_over(key: &[u8], slot: &mut Slot, tag: ViewTag, rows: &mut crate::state::Rows, change: &mut ViewChange) {
+    if !std::mem::take(&mut slot.changed) {
+        return;
+    }
+    let stored_before = slot.digest != 0;
+    match (&slot.row, slot.last) {
+        (Some(row), Some((offset, timestamp))) => {
+            let (stored_key, stored_value) = rows.put(
+                |into| keys::row_key(tag, key, into),
+                |into| {
+                    keys::row_value_header(offset, timestamp, into);
+                    row.encode(into);
+                },
+            );
+            let digest = digest::row(stored_key, stored_value);
+            change.digest = change.digest.wrapping_add(digest).wrapping_sub(slot.digest);
+            change.rows += i64::from(!stored_before);
+            slot.digest = digest;
+        }
+        _ if stored_before => {
+            rows.remove(|into| keys::row_key(tag, key, into));
+            change.digest = change.digest.wrapping_sub(slot.digest);
+            change.rows -= 1;
+            slot.digest = 0;
+        }
+        _ => {}
+    }
+}

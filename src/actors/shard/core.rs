@@ -1,0 +1,222 @@
+//! The shard without its actor: folds slices of batches into resident aggregates, in offset order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Handover, Setting, Slice, Suspect};
+use crate::actors::aggregate::Outcome;
+use crate::actors::board::Cell;
+use crate::actors::plan::{Decision, Fatal};
+use crate::actors::progress::Progress;
+use crate::actors::residents::Residents;
+use crate::event::{Event, Undecodable};
+use crate::position::Offset;
+use crate::record::RecordRef;
+use crate::state::{Delta, Reason, Standing};
+use crate::views::Failure;
+
+/// Stands in the list of seats for a record that has no aggregate: no key, or one that is too long.
+pub(super) const NOBODY: u32 = u32::MAX;
+
+/// The end of a cell's queue of held events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail {
+    pub last: Offset,
+    pub standing: Standing,
+}
+
+/// Aggregates of one partition and what has changed since the last collect.
+pub struct Shard {
+    pub(super) setting: Arc<Setting>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) residents: Residents,
+    /// Cells that hold events; the aggregate need not be resident.
+    pub(super) held: HashMap<Cell, Tail>,
+    /// Rows in the store that the view cannot read, and why.
+    pub(super) unreadable: HashMap<Cell, String>,
+    suspects: Vec<Suspect>,
+    pub(super) handover: Handover,
+    /// Seats of the changed aggregates.
+    pub(super) dirty: Vec<u32>,
+    /// The seat of each record of the slice in hand.
+    pub(super) seats: Vec<u32>,
+}
+
+impl Shard {
+    pub fn new(
+        setting: Arc<Setting>,
+        progress: Arc<Progress>,
+        held: HashMap<Cell, Tail>,
+        suspects: Vec<Suspect>,
+    ) -> Self {
+        let views = setting.definitions.len();
+        Shard {
+            setting,
+            progress,
+            residents: Residents::default(),
+            held,
+            unreadable: HashMap::new(),
+            suspects,
+            handover: Handover { delta: Delta::new(views), waiting: Vec::new() },
+            dirty: Vec::new(),
+            seats: Vec::new(),
+        }
+    }
+
+    /// Applies every record of the slice. An error is the end of the partition: nothing of the slice may be collected.
+    pub fn apply(&mut self, slice: &Slice) -> Result<(), Fatal> {
+        let setting = self.setting.clone();
+        self.activate(slice)?;
+        for view in &mut self.handover.delta.views {
+            view.books.consumed += slice.indexes.len() as i64;
+        }
+        for (i, &index) in slice.indexes.iter().enumerate() {
+            let record = slice.batch.get(index as usize);
+            match setting.decoder.decode((&setting.at.topic, setting.at.partition), record) {
+                Ok(event) => {
+                    for view in 0..setting.definitions.len() {
+                        self.apply_event(slice, i, view, &event, record)?;
+                    }
+                }
+                Err(undecodable) => self.apply_undecodable(i, record, &undecodable)?,
+            }
+        }
+        self.progress.idle();
+        for &seat in self.seats.iter().filter(|seat| **seat != NOBODY) {
+            for slot in &mut self.residents.get_mut(seat).slots {
+                slot.forget();
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies one event to one view of its aggregate, which is resident.
+    fn apply_event(
+        &mut self,
+        slice: &Slice,
+        i: usize,
+        view: usize,
+        event: &Event<'_>,
+        record: RecordRef<'_>,
+    ) -> Result<(), Fatal> {
+        let seat = self.seats[i];
+        let aggregate = self.residents.get_mut(seat);
+        let slot = &mut aggregate.slots[view];
+        if let Some(standing) = slot.held {
+            self.queue_behind(view, record, standing);
+            return Ok(());
+        }
+        if let Some((reason, detail)) = self.distrusted(view, record) {
+            return self.set_aside(i, view, record, reason, detail);
+        }
+        // Looked up again, for the borrow: the seat is warm.
+        let aggregate = self.residents.get_mut(seat);
+        let slot = &mut aggregate.slots[view];
+        slot.remember(i);
+        self.progress.at(record.offset, view);
+        match slot.fold(&*self.setting.definitions[view], event) {
+            Outcome::Folded => {
+                self.handover.delta.views[view].books.applied += 1;
+                if !aggregate.dirty {
+                    aggregate.dirty = true;
+                    self.dirty.push(seat);
+                }
+                Ok(())
+            }
+            Outcome::Ignored => {
+                self.handover.delta.views[view].books.skipped += 1;
+                Ok(())
+            }
+            Outcome::Failed(failure) => {
+                self.go_back(slice, i, view);
+                self.set_aside(i, view, record, reason_of(&failure), failure.to_string())
+            }
+            Outcome::Panicked(text) => {
+                self.go_back(slice, i, view);
+                tracing::error!(at = %self.setting.at, offset = record.offset.0, view = self.setting.definitions[view].name(), panic = text, "a fold panicked; its aggregate is set apart");
+                self.set_aside(i, view, record, Reason::Panicked, text)
+            }
+        }
+    }
+
+    /// Puts a row back to the state before the event at `i`: the copy from the batch's beginning, and on it the
+    /// events in between, which went in the first time and do so again, for folds are pure.
+    fn go_back(&mut self, slice: &Slice, i: usize, view: usize) {
+        let (seat, setting) = (self.seats[i], self.setting.clone());
+        let Some(from) = self.residents.get_mut(seat).slots[view].go_back() else { return };
+        for j in from..i {
+            if self.seats[j] != seat {
+                continue;
+            }
+            let record = slice.batch.get(slice.indexes[j] as usize);
+            if let Ok(event) = setting.decoder.decode((&setting.at.topic, setting.at.partition), record) {
+                self.residents.get_mut(seat).slots[view].fold(&*setting.definitions[view], &event);
+            }
+        }
+    }
+
+    /// Why this event is not even tried here: its fold overran before, or its row cannot be read.
+    fn distrusted(&self, view: usize, record: RecordRef<'_>) -> Option<(Reason, String)> {
+        if self.suspects.iter().any(|s| s.view == view && s.offset == record.offset) {
+            return Some((Reason::Overran, "the fold ran over its time limit".to_owned()));
+        }
+        if self.unreadable.is_empty() {
+            return None;
+        }
+        let cell = Cell { view, key: record.key.unwrap_or_default().into() };
+        self.unreadable.get(&cell).map(|why| (Reason::RowUnreadable, why.clone()))
+    }
+
+    /// Decides on a record of which no event can be made.
+    fn apply_undecodable(&mut self, i: usize, record: RecordRef<'_>, why: &Undecodable) -> Result<(), Fatal> {
+        let reason = match why {
+            Undecodable::NullKey => Reason::NullKey,
+            Undecodable::NullValue => Reason::NullValue,
+            Undecodable::KeyTooLarge { .. } => Reason::KeyTooLarge,
+            Undecodable::Malformed { .. } => Reason::Undecodable,
+        };
+        if reason == Reason::NullValue && self.setting.policy.null_value == Decision::Delete {
+            for view in 0..self.setting.definitions.len() {
+                self.apply_tombstone(i, view, record);
+            }
+            return Ok(());
+        }
+        self.set_record_aside(record, reason, why.to_string())
+    }
+
+    /// Removes a row, in its turn.
+    fn apply_tombstone(&mut self, i: usize, view: usize, record: RecordRef<'_>) {
+        let seat = self.seats[i];
+        let aggregate = self.residents.get_mut(seat);
+        let slot = &mut aggregate.slots[view];
+        if let Some(standing) = slot.held {
+            self.queue_behind(view, record, standing);
+            return;
+        }
+        slot.forget();
+        slot.row = None;
+        slot.last = None;
+        slot.changed = true;
+        self.handover.delta.views[view].books.applied += 1;
+        if !aggregate.dirty {
+            aggregate.dirty = true;
+            self.dirty.push(seat);
+        }
+    }
+
+    /// Aggregates in memory.
+    pub fn resident(&self) -> usize {
+        self.residents.len()
+    }
+}
+
+/// The class of a failure.
+pub(super) fn reason_of(failure: &Failure) -> Reason {
+    match failure {
+        Failure::Rejected(_) => Reason::Rejected,
+        Failure::Transient(_) => Reason::Transient,
+        Failure::Undecodable(_) => Reason::Undecodable,
+        Failure::UnknownType(_) => Reason::UnknownType,
+        Failure::TooNew { .. } => Reason::VersionTooNew,
+    }
+}

@@ -1,0 +1,231 @@
+//! Applies the waiting events of one cell, in order, with retries: what a shard does that serves a single cell.
+//!
+//! It reads them from the store, where they are durable, and each step's rows and removals are one commit, so that a
+//! crash leaves each event either waiting or applied. Nothing newer overtakes them: the cell's home shard queues what
+//! comes behind them until [`Shard::release`](super::core::Shard::release) lets the cell back in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Setting;
+use super::activate::{load_slot, store_failed};
+use super::aside::{halt, shorten};
+use super::collect::hand_over;
+use super::core::reason_of;
+use crate::actors::aggregate::{Outcome, Slot};
+use crate::actors::board::Cell;
+use crate::actors::plan::{Decision, Fatal};
+use crate::actors::progress::Progress;
+use crate::actors::retry::Retry;
+use crate::event::Undecodable;
+use crate::position::Offset;
+use crate::record::RecordRef;
+use crate::state::{Delta, Held, HeldChange, Reason, Standing};
+
+/// Waiting events that one step applies at most: a step is one commit.
+const STEP: usize = 256;
+
+/// What a step leads to, once its delta is committed.
+#[derive(Debug)]
+pub enum Next {
+    /// There may be more: take another step.
+    More,
+    /// Nothing waits any more; the last event that this redrive has seen off, if there was one.
+    Drained(Option<Offset>),
+    /// The event at the head failed; try it again after the wait.
+    After(Duration),
+    /// The attempts are used up, or the event was rejected: the cell is parked.
+    Parked,
+}
+
+/// A cell that is served apart.
+pub struct Redrive {
+    setting: Arc<Setting>,
+    progress: Arc<Progress>,
+    cell: Cell,
+    retry: Retry,
+    through: Option<Offset>,
+    /// The attempt before this redrive was made ended with a fold that did not come back.
+    overran: Option<Offset>,
+    /// Parking was decided; what is still marked as waiting is to be marked as parked.
+    parking: bool,
+}
+
+/// What came of one waiting event.
+enum Verdict {
+    Done,
+    /// Folded again later; everything behind it waits too.
+    Retry(Held, Duration),
+    Park(Held),
+}
+
+impl Redrive {
+    pub fn new(setting: Arc<Setting>, progress: Arc<Progress>, cell: Cell, overran: Option<Offset>) -> Self {
+        let retry = Retry::new(&setting.retry);
+        Redrive { setting, progress, cell, retry, through: None, overran, parking: false }
+    }
+
+    pub fn cell(&self) -> &Cell {
+        &self.cell
+    }
+
+    /// Applies the next waiting events, up to the first that fails.
+    pub fn step(&mut self) -> Result<(Delta, Next), Fatal> {
+        let setting = self.setting.clone();
+        let (view, tag) = (self.cell.view, setting.tags[self.cell.view]);
+        let failed = |error| store_failed(&setting.at, &error);
+        let mut delta = Delta::new(setting.definitions.len());
+        let from = self.through.map_or(Offset(0), |offset| Offset(offset.0 + 1));
+        let waiting = setting.generation.held_of(tag, &self.cell.key, from, STEP).map_err(failed)?;
+        if waiting.is_empty() {
+            return Ok((delta, if self.parking { Next::Parked } else { Next::Drained(self.through) }));
+        }
+        if self.parking {
+            self.park_behind(waiting, &mut delta);
+            return Ok((delta, Next::More));
+        }
+        let mut slot = match load_slot(&setting, view, &self.cell.key).map_err(failed)? {
+            Ok(slot) => slot,
+            Err(why) => {
+                let mut waiting = waiting;
+                let head = waiting.remove(0);
+                self.park(Held { reason: Reason::RowUnreadable, detail: shorten(why), ..head }, &mut delta);
+                return Ok((delta, Next::More));
+            }
+        };
+        let mut next = Next::More;
+        for (i, held) in waiting.into_iter().enumerate() {
+            let offset = held.offset;
+            match self.apply(i, held, &mut slot, &mut delta)? {
+                Verdict::Done => self.through = Some(offset),
+                Verdict::Retry(held, wait) => {
+                    delta.held.push(HeldChange::Put(held));
+                    next = Next::After(wait);
+                    break;
+                }
+                Verdict::Park(held) => {
+                    self.park(held, &mut delta);
+                    break;
+                }
+            }
+        }
+        self.progress.idle();
+        let (rows, change) = delta.split(view);
+        hand_over(&self.cell.key, &mut slot, tag, rows, change);
+        Ok((delta, next))
+    }
+
+    /// Tries one waiting event.
+    fn apply(&mut self, i: usize, held: Held, slot: &mut Slot, delta: &mut Delta) -> Result<Verdict, Fatal> {
+        let (setting, view) = (self.setting.clone(), self.cell.view);
+        if self.overran.take_if(|offset| *offset == held.offset).is_some() {
+            return Ok(self.failed(held, Reason::Overran, "the fold ran over its time limit".to_owned()));
+        }
+        let record = RecordRef::from_parts(
+            held.offset,
+            held.timestamp,
+            held.key.as_deref(),
+            held.value.as_deref(),
+            &held.headers,
+        );
+        let books = &mut delta.views[view].books;
+        let (reason, detail) = match setting.decoder.decode((&setting.at.topic, setting.at.partition), record) {
+            Err(Undecodable::NullValue) if setting.policy.null_value == Decision::Delete => {
+                (slot.row, slot.last, slot.changed) = (None, None, true);
+                books.applied += 1;
+                return Ok(self.done(held, delta));
+            }
+            Err(why) => (Reason::Undecodable, why.to_string()),
+            Ok(event) => {
+                // One way back per event: a redrive is rare, and its events come from the store, not from a slice.
+                slot.forget();
+                slot.remember(i);
+                self.progress.at(held.offset, view);
+                match slot.fold(&*setting.definitions[view], &event) {
+                    Outcome::Folded => {
+                        books.applied += 1;
+                        return Ok(self.done(held, delta));
+                    }
+                    Outcome::Ignored => {
+                        books.skipped += 1;
+                        return Ok(self.done(held, delta));
+                    }
+                    Outcome::Panicked(text) => {
+                        slot.go_back();
+                        return Ok(self.failed(held, Reason::Panicked, text));
+                    }
+                    Outcome::Failed(failure) => {
+                        slot.go_back();
+                        let (reason, detail) = (reason_of(&failure), failure.to_string());
+                        if reason == Reason::Transient {
+                            return Ok(self.failed(held, reason, detail));
+                        }
+                        (reason, detail)
+                    }
+                }
+            }
+        };
+        match setting.policy.decide(reason) {
+            Decision::Halt => Err(halt(&setting.at, record, reason, &detail)),
+            Decision::Skip => {
+                delta.views[view].books.skipped += 1;
+                Ok(self.done(held, delta))
+            }
+            Decision::DeadLetter => {
+                let dead = Held { standing: Standing::Dead, reason, detail: shorten(detail), ..held.clone() };
+                delta.views[view].books.dead += 1;
+                delta.held.push(HeldChange::Put(dead));
+                Ok(self.done(held, delta))
+            }
+            Decision::Park | Decision::Delete => {
+                Ok(Verdict::Park(Held { reason, detail: shorten(detail), attempts: held.attempts + 1, ..held }))
+            }
+        }
+    }
+
+    /// The event no longer waits.
+    fn done(&mut self, held: Held, delta: &mut Delta) -> Verdict {
+        self.retry.succeeded();
+        delta.views[self.cell.view].books.waiting -= 1;
+        let key = held.key.unwrap_or_default();
+        delta.held.push(HeldChange::Remove { view: held.view, key, offset: held.offset });
+        Verdict::Done
+    }
+
+    /// The event failed in a way that may pass.
+    fn failed(&mut self, held: Held, reason: Reason, detail: String) -> Verdict {
+        let attempts = held.attempts + 1;
+        let held = Held { reason, detail: shorten(detail), attempts, ..held };
+        match self.retry.next(attempts) {
+            Some(wait) => Verdict::Retry(held, wait),
+            None => Verdict::Park(held),
+        }
+    }
+
+    /// Parks the event at the head; those behind it follow in the next steps.
+    fn park(&mut self, held: Held, delta: &mut Delta) {
+        tracing::warn!(
+            at = %self.setting.at, offset = held.offset.0, view = self.setting.definitions[self.cell.view].name(),
+            reason = held.reason.name(), attempts = held.attempts, detail = held.detail, "event parked"
+        );
+        self.parking = true;
+        self.through = Some(held.offset);
+        let books = &mut delta.views[self.cell.view].books;
+        books.waiting -= 1;
+        books.parked += 1;
+        delta.held.push(HeldChange::Put(Held { standing: Standing::Parked, ..held }));
+    }
+
+    /// Parks what queues behind.
+    fn park_behind(&mut self, waiting: Vec<Held>, delta: &mut Delta) {
+        let books = &mut delta.views[self.cell.view].books;
+        for held in waiting {
+            self.through = Some(held.offset);
+            if held.standing == Standing::Waiting {
+                books.waiting -= 1;
+                books.parked += 1;
+                delta.held.push(HeldChange::Put(Held { standing: Standing::Parked, reason: Reason::Behind, ..held }));
+            }
+        }
+    }
+}

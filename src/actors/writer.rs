@@ -1,0 +1,165 @@
+//! The writer: one a partition, the only one that writes its generation. It gathers the deltas of an epoch from all
+//! shards, commits them in one `WriteBatch` with the position, and publishes the position as a watch value.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::{oneshot, watch};
+
+use super::board::Notice;
+use super::partition::published::Published;
+use super::shard::activate::store_failed;
+use super::shard::{Handover, Setting};
+use crate::position::Position;
+use crate::state::{Commit, Delta, Fingerprint};
+
+/// What the writer is told.
+pub enum WriterMessage {
+    /// By the partition, before it asks the shards: so many deltas make this epoch.
+    Expect { incarnation: u64, epoch: u64, deltas: usize, position: Position, last: Option<Fingerprint> },
+    /// By a home shard, in answer to a collect.
+    Delta { incarnation: u64, epoch: u64, handover: Handover },
+    /// By the own shard of a cell: committed at once, without moving the position. `done` is dropped unanswered when
+    /// the partition has given that shard up.
+    Apart { delta: Delta, fence: Arc<AtomicBool>, done: oneshot::Sender<()> },
+    /// By the partition: forget the epochs of earlier incarnations.
+    Reset { incarnation: u64 },
+}
+
+/// How far the writer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub incarnation: u64,
+    pub epoch: u64,
+    pub position: Position,
+}
+
+pub struct Writer;
+
+pub struct WriterStart {
+    pub setting: Arc<Setting>,
+    pub committed: watch::Sender<Committed>,
+    /// Readers who wait hear of the position here.
+    pub published: Arc<Published>,
+}
+
+pub struct WriterState {
+    start: WriterStart,
+    incarnation: u64,
+    gathering: BTreeMap<u64, Epoch>,
+    /// A commit failed: nothing more is written.
+    failed: bool,
+}
+
+struct Epoch {
+    expected: usize,
+    position: Position,
+    last: Option<Fingerprint>,
+    handovers: Vec<Handover>,
+}
+
+impl Actor for Writer {
+    type Msg = WriterMessage;
+    type State = WriterState;
+    type Arguments = WriterStart;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<WriterMessage>,
+        start: WriterStart,
+    ) -> Result<WriterState, ActorProcessingErr> {
+        Ok(WriterState { start, incarnation: 0, gathering: BTreeMap::new(), failed: false })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<WriterMessage>,
+        message: WriterMessage,
+        state: &mut WriterState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            WriterMessage::Expect { incarnation, epoch, deltas, position, last } => {
+                if incarnation == state.incarnation {
+                    let handovers = Vec::with_capacity(deltas);
+                    state.gathering.insert(epoch, Epoch { expected: deltas, position, last, handovers });
+                    state.commit_complete();
+                }
+            }
+            WriterMessage::Delta { incarnation, epoch, handover } => {
+                if incarnation == state.incarnation
+                    && let Some(gathering) = state.gathering.get_mut(&epoch)
+                {
+                    gathering.handovers.push(handover);
+                    state.commit_complete();
+                }
+            }
+            WriterMessage::Apart { delta, fence, done } => {
+                if !fence.load(Ordering::Acquire) && state.commit_apart(delta) {
+                    let _ = done.send(());
+                }
+            }
+            WriterMessage::Reset { incarnation } => {
+                state.incarnation = incarnation;
+                state.gathering.clear();
+                state.start.committed.send_modify(|committed| committed.incarnation = incarnation);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl WriterState {
+    /// Commits every epoch that is complete, in their order.
+    fn commit_complete(&mut self) {
+        while let Some(entry) = self.gathering.first_entry()
+            && entry.get().handovers.len() == entry.get().expected
+        {
+            let (epoch, gathered) = entry.remove_entry();
+            let mut waiting = Vec::new();
+            let mut deltas = Vec::with_capacity(gathered.handovers.len());
+            for handover in gathered.handovers {
+                waiting.extend(handover.waiting);
+                if !handover.delta.is_empty() {
+                    deltas.push(handover.delta);
+                }
+            }
+            let position = gathered.position;
+            if !self.commit(Commit { deltas, position, last: gathered.last }) {
+                return;
+            }
+            self.start.setting.committed.store(epoch, Ordering::Release);
+            self.start.published.applied.send_replace(position);
+            self.start.committed.send_modify(|committed| {
+                committed.epoch = epoch;
+                committed.position = position;
+            });
+            for cell in waiting {
+                self.start.setting.board.post(Notice::Waiting(cell));
+            }
+        }
+    }
+
+    fn commit_apart(&mut self, mut delta: Delta) -> bool {
+        delta.sort();
+        let position = self.start.setting.generation.applied();
+        self.commit(Commit { deltas: vec![delta], position, last: None })
+    }
+
+    /// Writes, away from the runtime's threads. A failure is the end of the partition, and is told once.
+    fn commit(&mut self, commit: Commit) -> bool {
+        if self.failed {
+            return false;
+        }
+        let setting = &self.start.setting;
+        match tokio::task::block_in_place(|| setting.generation.commit(&commit)) {
+            Ok(()) => true,
+            Err(error) => {
+                self.failed = true;
+                setting.board.post(Notice::Fatal(store_failed(&setting.at, &error)));
+                false
+            }
+        }
+    }
+}
