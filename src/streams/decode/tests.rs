@@ -212,16 +212,3 @@ proptest! {
         }
     }
 }
-
-/// Not a check but a ruler: `cargo test --release --lib decode::tests::pace -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints a measurement"]
-fn pace() {
-    let value = br#"{"event_id":"0f8fad5b-d9cb-469f-a165-70867728950e","event_type":"MoneyDeposited","event_version":1,"timestamp":"2024-05-01T10:00:00.123Z","metadata":{"correlation_id":"7c9e6679-7425-40de-944b-e07fc1f90ae7","user_id":"user-12345"},"payload":{"account_id":"account-12345","amount":12345}}"#;
-    let decoder = json();
-    let start = std::time::Instant::now();
-    for _ in 0..1_000_000 {
-        std::hint::black_box(decoder.decode(AT, std::hint::black_box(record(value))).unwrap());
-    }
-    println!("{} bytes: {:?} for each", value.len(), start.elapsed() / 1_000_000);
-}
