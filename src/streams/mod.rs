@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::position::{Offset, PartitionId, Position, Timestamp, TopicPartition};
 use crate::record::{NewRecord, RecordBatch};
 
+pub mod decode;
 mod error;
 pub mod murmur2;
 

@@ -5,6 +5,10 @@
 
 use std::sync::Arc;
 
+mod rust;
+
+pub use rust::RustView;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
