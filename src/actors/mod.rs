@@ -1,4 +1,36 @@
 //! Where the log and the store meet: the flow from records to rows, and the handle through which the faces see it.
+//!
+//! ```text
+//! log ──RecordBatch──▶ Partition ──Apply──▶ Shard{Aggregate…} ──Delta──▶ Writer ──commit──▶ RocksDB ──▶ reads
+//!                          ▲                                               │
+//!                          └──────── positions, by watch ◀─────────────────┘
+//!
+//! supervision:  Supervisor ─▶ Topic ─▶ Partition ─▶ Shard ─▶ Aggregate;   Partition ─▶ Writer
+//! ```
+//!
+//! * [`plan`], [`handle`]: what a node is told, and how it is seen. Plain data.
+//! * [`start`](fn@start): from a plan to a running node. [`supervisor`], [`topic`]: the upper levels of supervision.
+//! * [`partition`]: drains, deals, collects. [`credit`]: what bounds it. [`board`]: what it hears from below.
+//! * [`shard`]: folds. [`aggregate`], [`residents`]: what it folds into. [`progress`]: how it is seen to hang.
+//! * [`writer`]: commits. [`flusher`]: makes durable. [`retry`]: when to try again.
+//! * [`node`], [`reads`]: answers.
 
+pub mod aggregate;
+pub mod board;
+pub mod credit;
+pub mod flusher;
 pub mod handle;
+pub mod node;
+pub mod partition;
 pub mod plan;
+pub mod progress;
+pub mod reads;
+pub mod residents;
+pub mod retry;
+pub mod shard;
+mod start;
+pub mod supervisor;
+pub mod topic;
+pub mod writer;
+
+pub use start::start;

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use crate::actors::handle::{BoxFuture, Node};
 use crate::position::{Position, TopicPartition};
 use crate::state::Reason;
+use crate::state::Store;
+use crate::streams::decode::DecodeOptions;
 use crate::streams::{self, Fault, Limit, Log, Prefetch};
 use crate::views::Definitions;
 
@@ -18,6 +20,7 @@ pub struct NodePlan {
     /// `node.name`, for status and logs.
     pub name: String,
     pub log: Arc<dyn Log>,
+    pub store: Arc<Store>,
     pub topics: Vec<TopicPlan>,
     pub flow: FlowOptions,
     pub retry: RetryOptions,
@@ -30,24 +33,6 @@ pub struct TopicPlan {
     pub decoder: DecodeOptions,
     pub policy: Policy,
     pub views: Definitions,
-}
-
-/// How records become events.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecodeOptions {
-    pub envelope: Envelope,
-    /// Bytes; a longer key is `Undecodable::KeyTooLarge`.
-    pub max_key_size: usize,
-}
-
-/// What a record's value looks like.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Envelope {
-    /// `{"event_id", "event_type", …, "payload"}`, in snake_case or camelCase.
-    Json,
-    /// The value is the payload; the type comes from the named header, else from the named field of the value, else it
-    /// is the default type.
-    Raw { type_header: Option<String>, type_field: Option<String>, default_type: Option<String> },
 }
 
 /// What happens to a record that does not become part of a row.
@@ -223,8 +208,8 @@ impl fmt::Display for Fatal {
 pub enum StartError {
     #[error("topic `{topic}`: {source}")]
     Log { topic: String, source: streams::Error },
-    #[error("{at}: {reason}; {next}")]
-    Refused { at: TopicPartition, reason: String, next: String },
+    #[error("{source}")]
+    Store { at: TopicPartition, source: crate::state::Error },
     #[error("the node did not start: {0}")]
     Actors(String),
 }

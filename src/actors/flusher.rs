@@ -1,0 +1,61 @@
+//! Makes what is applied durable, by time and by size, away from the flow: with durability `log` a crash costs what has
+//! been applied since the last flush, which the log then supplies again. Without the timer a quiet partition's durable
+//! position would grow old, and one day lie below the start of the log.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::board::Notice;
+use super::node::NodeShared;
+use super::partition::published::Published;
+use super::plan::FlushOptions;
+use super::shard::activate::store_failed;
+
+/// How often the size is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The flush tasks of a node; they end when this is dropped.
+pub struct Flushers(Vec<JoinHandle<()>>);
+
+impl Drop for Flushers {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// One task a partition.
+pub fn start(node: &NodeShared, options: FlushOptions) -> Flushers {
+    let task = |partition: &Arc<Published>| tokio::spawn(flush(partition.clone(), options));
+    Flushers(node.partitions().map(task).collect())
+}
+
+async fn flush(partition: Arc<Published>, options: FlushOptions) {
+    let setting = partition.setting().clone();
+    let mut last = Instant::now();
+    let mut ticks = tokio::time::interval(LOOK.min(options.interval));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let generation = setting.generation.clone();
+        let behind = generation.durable() < generation.applied();
+        let due = last.elapsed() >= options.interval || generation.unflushed_bytes() >= options.size as u64;
+        if !(behind && due) {
+            continue;
+        }
+        let flushed = tokio::task::spawn_blocking(move || generation.flush()).await;
+        last = Instant::now();
+        match flushed {
+            Ok(Ok(durable)) => tracing::debug!(at = %setting.at, %durable, "flushed"),
+            Ok(Err(error)) => {
+                setting.board.post(Notice::Fatal(store_failed(&setting.at, &error)));
+                return;
+            }
+            // The runtime is shutting down.
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The root of the supervision tree: starts and stops the topics, and tells when one fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::{oneshot, watch};
+
+use super::plan::Fatal;
+use super::topic::{Stopped, Topic, TopicMessage, TopicStart};
+use crate::streams::Fault;
+
+pub enum SupervisorMessage {
+    /// Stop every topic in good order.
+    Stop { within: Duration, reply: oneshot::Sender<Vec<Stopped>> },
+}
+
+pub struct Supervisor;
+
+pub struct NodeStart {
+    pub topics: Vec<TopicStart>,
+    pub failed: Arc<watch::Sender<Option<Fatal>>>,
+}
+
+pub struct SupervisorState {
+    topics: Vec<ActorRef<TopicMessage>>,
+    failed: Arc<watch::Sender<Option<Fatal>>>,
+}
+
+impl Actor for Supervisor {
+    type Msg = SupervisorMessage;
+    type State = SupervisorState;
+    type Arguments = NodeStart;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        start: NodeStart,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
+        let mut topics = Vec::with_capacity(start.topics.len());
+        for topic in start.topics {
+            let (actor, _) = Topic::spawn_linked(None, Topic, topic, myself.get_cell()).await?;
+            topics.push(actor);
+        }
+        Ok(SupervisorState { topics, failed: start.failed })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        message: SupervisorMessage,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMessage::Stop { within, reply } => {
+                let mut answers = Vec::with_capacity(state.topics.len());
+                for topic in &state.topics {
+                    let (reply, answer) = oneshot::channel();
+                    // A topic that is gone drops the reply; its partitions are then missing from the report.
+                    let _ = topic.cast(TopicMessage::Stop { within, reply });
+                    answers.push(answer);
+                }
+                let mut stopped = Vec::new();
+                for answer in answers {
+                    stopped.extend(answer.await.unwrap_or_default());
+                }
+                let _ = reply.send(stopped);
+                myself.stop(None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<SupervisorMessage>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(_, error) => {
+                let fatal = Fatal {
+                    at: None,
+                    fault: Fault::Internal,
+                    reason: format!("a topic's actor failed: {error}"),
+                    next: "nothing that was committed is lost: start again, and report it".to_owned(),
+                };
+                state.failed.send_if_modified(|failed| {
+                    let first = failed.is_none();
+                    failed.get_or_insert(fatal);
+                    first
+                });
+            }
+            SupervisionEvent::ActorTerminated(..)
+            | SupervisionEvent::ActorStarted(_)
+            | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
