@@ -1,5 +1,40 @@
 //! The store side: RocksDB. Knows neither logs nor actors.
+//!
+//! A [`Store`] is the data directory of one daemon; a [`Generation`] is the state of one partition in it, one database
+//! with a family each for rows, rollups, parked records, outbox and meta. A [`Commit`] changes all of them at once and
+//! says up to which position of the log they now go; that pair is never torn, whatever crashes.
 
+mod check;
+mod codec;
+mod commit;
+mod control;
+mod definitions;
 mod delta;
+pub mod digest;
+mod error;
+mod generation;
+mod held;
+pub mod keys;
+mod load;
+mod lock;
+mod meta;
+mod metrics;
+mod options;
+mod parked;
+mod paths;
+mod read;
+mod store;
 
+pub use check::LogFacts;
+pub use codec::Malformed;
+pub use definitions::ViewIdent;
 pub use delta::{Books, Commit, Delta, Fingerprint, Held, HeldChange, Reason, Rows, Standing, ViewChange, ViewTag};
+pub use error::Error;
+pub use generation::Generation;
+pub use keys::StoredRow;
+pub use meta::{Identity, StoredView, ViewTotals};
+pub use metrics::StoreMetrics;
+pub use options::{Compression, Durability, StoreOptions};
+pub use parked::HeldKey;
+pub use read::{Page, ReadView, Row};
+pub use store::{ReadOnlyStore, Store};

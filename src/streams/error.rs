@@ -1,17 +1,7 @@
 //! What can go wrong with a log, whose fault it is, and whether trying again can help.
 
+pub use crate::fault::Fault;
 use crate::position::{Position, TopicPartition};
-
-/// Who has to act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The configuration or the request.
-    User,
-    /// The network, the broker, the disk.
-    Environment,
-    /// Segno itself.
-    Internal,
-}
 
 /// One variant for each situation that an operator can tell apart.
 #[derive(Debug, Clone, thiserror::Error)]
