@@ -42,7 +42,7 @@ async fn flush(partition: Arc<Published>, options: FlushOptions) {
         ticks.tick().await;
         let generation = setting.generation.clone();
         let behind = generation.durable() < generation.applied();
-        let due = last.elapsed() >= options.interval || generation.unflushed_bytes() >= options.size as u64;
+        let due = last.elapsed() >= options.interval || generation.metrics().memtables >= options.size as u64;
         if !(behind && due) {
             continue;
         }

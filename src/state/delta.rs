@@ -8,6 +8,7 @@ use std::ops::{AddAssign, Range};
 use serde::{Deserialize, Serialize};
 
 use crate::position::{Offset, Position, Timestamp};
+use crate::record::RecordRef;
 
 /// Which view of the generation a row belongs to: the view's number in the generation's `meta` family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -302,8 +303,20 @@ fn slice<'a>(bytes: &'a [u8], range: &Range<u32>) -> &'a [u8] {
 pub struct Fingerprint {
     pub offset: Offset,
     pub timestamp: Timestamp,
-    /// xxh3-64 of the record's key and value bytes.
+    /// xxh3-64 over the record's key and value.
     pub hash: u64,
+}
+
+impl Fingerprint {
+    /// Of a record as a log shows it.
+    pub fn of(record: &RecordRef<'_>) -> Self {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        // The key's length keeps a byte from moving between key and value unseen.
+        hash.update(&record.key.map_or(u64::MAX, |key| key.len() as u64).to_le_bytes());
+        hash.update(record.key.unwrap_or_default());
+        hash.update(record.value.unwrap_or_default());
+        Fingerprint { offset: record.offset, timestamp: record.timestamp, hash: hash.digest() }
+    }
 }
 
 /// Everything that one `WriteBatch` changes in a partition's generation.

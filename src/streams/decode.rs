@@ -62,6 +62,11 @@ impl Decoder {
         Decoder { options }
     }
 
+    /// The longest key that becomes an event, in bytes.
+    pub fn max_key_bytes(&self) -> usize {
+        self.options.max_key_bytes
+    }
+
     /// Makes an event of the record that was read from the topic and partition `at`.
     pub fn decode<'a>(&'a self, at: (&'a str, PartitionId), record: RecordRef<'a>) -> Result<Event<'a>, Undecodable> {
         let key = record.key.ok_or(Undecodable::NullKey)?;

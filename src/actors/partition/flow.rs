@@ -1,7 +1,7 @@
 //! What a partition owns, and the pump that keeps it going.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
@@ -46,7 +46,8 @@ pub enum Pumped {
 pub struct Flow {
     pub(super) nursery: Nursery,
     pub(super) options: FlowOptions,
-    reader: Box<dyn Reader>,
+    /// In a mutex only because the actor's state must be `Sync`; it is never locked.
+    reader: Mutex<Box<dyn Reader>>,
     pub(super) published: Arc<Published>,
     credits: Credits,
     committed: watch::Receiver<Committed>,
@@ -56,6 +57,8 @@ pub struct Flow {
     pub(super) recovery: Recovery,
     /// The last epoch that was begun.
     pub(super) epoch: u64,
+    /// Epochs up to this one were given up with the shards that were to answer them.
+    pub(super) void_to: u64,
     /// Where the dealt batches end.
     pub(super) dealt_to: Position,
     /// Where the collected batches end.
@@ -88,7 +91,7 @@ impl Flow {
             nursery,
             credits: Credits::new(Limit { records: options.credit_records, bytes: options.credit_bytes }),
             options,
-            reader,
+            reader: Mutex::new(reader),
             published,
             committed: watching,
             in_flight: VecDeque::new(),
@@ -96,6 +99,7 @@ impl Flow {
             apart,
             recovery: Recovery::default(),
             epoch: 0,
+            void_to: 0,
             dealt_to: position,
             collected_to: position,
             last: None,
@@ -153,7 +157,7 @@ impl Flow {
         }
         let Some(limit) = self.credits.available(self.options.batch) else { return Ok(false) };
         self.read_again = None;
-        let batch = match self.reader.drain(limit) {
+        let batch = match self.reader().drain(limit) {
             Ok(batch) => batch,
             Err(error) if error.retryable() => {
                 tracing::warn!(at = %self.at(), %error, "cannot read; trying again");
@@ -188,7 +192,7 @@ impl Flow {
     /// Begins a commit of everything that is dealt, unless enough are under way: then the next one covers more.
     pub(super) fn collect(&mut self) {
         let committed = self.committed.borrow().epoch;
-        if self.dealt_to == self.collected_to || self.epoch - committed >= COLLECTS {
+        if self.dealt_to == self.collected_to || self.epoch - committed.max(self.void_to) >= COLLECTS {
             return;
         }
         self.epoch += 1;
@@ -205,8 +209,13 @@ impl Flow {
         self.collected_to = self.dealt_to;
     }
 
-    fn publish(&self) {
-        self.published.saw_end(self.reader.end().max(self.dealt_to));
+    fn reader(&mut self) -> &mut dyn Reader {
+        &mut **self.reader.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&mut self) {
+        let end = self.reader().end();
+        self.published.saw_end(end.max(self.dealt_to));
         let oldest: Option<Timestamp> =
             self.in_flight.iter().find(|b| !b.batch.is_empty()).map(|b| b.batch.get(0).timestamp);
         self.published.oldest_unapplied(oldest);
@@ -249,13 +258,12 @@ impl Flow {
     /// Starts again what a hanging fold blocks.
     pub async fn look_for_overruns(&mut self, now: Instant) -> Result<(), Fatal> {
         let limit = self.options.fold_time_limit;
-        for member in self.homes.members_mut() {
-            if let Some((offset, view)) = member.observed.overrun(&member.progress, now, limit) {
-                tracing::error!(at = %self.nursery.setting.at, %offset, view, ?limit, "a fold runs over its time limit; the shards start anew without it");
-                self.recovery.suspect(view, offset);
-                self.begin_recovery();
-                break;
-            }
+        let hanging =
+            self.homes.members_mut().find_map(|member| member.observed.overrun(&member.progress, now, limit));
+        if let Some((offset, view)) = hanging {
+            tracing::error!(at = %self.at(), %offset, view, ?limit, "a fold runs over its time limit; the shards start anew without it");
+            self.recovery.suspect(view, offset);
+            self.begin_recovery();
         }
         let again = self.apart.restart_overrun(&self.nursery, now, limit).await;
         again.map_err(|error| actors_failed(self.at(), &error.to_string()))

@@ -85,7 +85,7 @@ impl Flow {
         let homes = Homes::start(&self.nursery, &self.options, held, self.recovery.suspects.clone()).await;
         self.homes = homes.map_err(|error| actors_failed(&setting.at, &error.to_string()))?;
         self.apart.look_again();
-        self.epoch = self.epoch.max(committed.epoch);
+        self.void_to = self.epoch;
         self.dealt_to = committed.position;
         self.collected_to = committed.position;
         let kept: Vec<_> = self.in_flight.iter().map(|in_flight| in_flight.batch.clone()).collect();

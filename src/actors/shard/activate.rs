@@ -6,7 +6,7 @@ use crate::actors::aggregate::{Aggregate, Slot};
 use crate::actors::board::Cell;
 use crate::actors::plan::Fatal;
 use crate::position::TopicPartition;
-use crate::state::{self, StoredRow};
+use crate::state::{self, StoredRow, ViewTag, digest};
 use crate::views::Definition;
 
 impl Shard {
@@ -18,7 +18,7 @@ impl Shard {
         self.seats.clear();
         for (&index, &hash) in slice.indexes.iter().zip(&slice.hashes) {
             let key = slice.batch.get(index as usize).key;
-            let Some(key) = key.filter(|key| key.len() <= setting.decoder.max_key_size()) else {
+            let Some(key) = key.filter(|key| key.len() <= setting.decoder.max_key_bytes()) else {
                 self.seats.push(NOBODY);
                 continue;
             };
@@ -54,7 +54,7 @@ impl Shard {
                 let aggregate = residents.get_mut(keys[i].1);
                 let before = aggregate.footprint();
                 if let Some(stored) = stored {
-                    match read_slot(&**definition, &stored) {
+                    match read_slot(&**definition, setting.tags[view], &keys[i].0, &stored) {
                         Ok(slot) => aggregate.slots[view] = slot,
                         Err(why) => {
                             unreadable.insert(Cell { view, key: keys[i].0.clone() }, why);
@@ -103,7 +103,7 @@ pub(super) fn load_slot(setting: &Setting, view: usize, key: &[u8]) -> Result<Re
     let mut loaded = Ok(Slot::default());
     setting.generation.load(setting.tags[view], &[key], |_, stored| {
         if let Some(stored) = stored {
-            loaded = read_slot(&*setting.definitions[view], &stored);
+            loaded = read_slot(&*setting.definitions[view], setting.tags[view], key, &stored);
         }
         Ok(())
     })?;
@@ -111,8 +111,9 @@ pub(super) fn load_slot(setting: &Setting, view: usize, key: &[u8]) -> Result<Re
 }
 
 /// A slot from a stored row.
-fn read_slot(definition: &dyn Definition, stored: &StoredRow<'_>) -> Result<Slot, String> {
+fn read_slot(definition: &dyn Definition, tag: ViewTag, key: &[u8], stored: &StoredRow<'_>) -> Result<Slot, String> {
     let row = definition.decode(stored.json).map_err(|why| format!("the stored row does not fit the view: {why}"))?;
+    let digest = digest::stored(tag, key, stored);
     let last = Some((stored.offset, stored.timestamp));
-    Ok(Slot { row: Some(row), digest: stored.digest, last, ..Slot::default() })
+    Ok(Slot { row: Some(row), digest, last, ..Slot::default() })
 }

@@ -204,6 +204,10 @@ impl Shard {
         }
     }
 
+    pub fn setting(&self) -> &Arc<Setting> {
+        &self.setting
+    }
+
     /// Aggregates in memory.
     pub fn resident(&self) -> usize {
         self.residents.len()

@@ -7,12 +7,12 @@
 //! * `redrive`: applies the waiting events of one cell, with retries.
 //! * [`actor`]: the ractor shell around them.
 
-mod activate;
+pub mod activate;
 pub mod actor;
 mod aside;
 mod collect;
 pub mod core;
-mod redrive;
+pub mod redrive;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
