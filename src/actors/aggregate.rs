@@ -45,6 +45,11 @@ struct Before {
 }
 
 impl Slot {
+    /// As it is in the store.
+    pub fn stored(row: Box<dyn Row>, digest: u128, offset: Offset, timestamp: Timestamp) -> Self {
+        Slot { row: Some(row), digest, last: Some((offset, timestamp)), ..Slot::default() }
+    }
+
     /// Takes the batch's first copy to go back to, if the row needs one.
     pub fn remember(&mut self, index: usize) {
         if self.before.is_none() {

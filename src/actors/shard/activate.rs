@@ -114,6 +114,5 @@ pub(super) fn load_slot(setting: &Setting, view: usize, key: &[u8]) -> Result<Re
 fn read_slot(definition: &dyn Definition, tag: ViewTag, key: &[u8], stored: &StoredRow<'_>) -> Result<Slot, String> {
     let row = definition.decode(stored.json).map_err(|why| format!("the stored row does not fit the view: {why}"))?;
     let digest = digest::stored(tag, key, stored);
-    let last = Some((stored.offset, stored.timestamp));
-    Ok(Slot { row: Some(row), digest, last, ..Slot::default() })
+    Ok(Slot::stored(row, digest, stored.offset, stored.timestamp))
 }
