@@ -12,7 +12,9 @@ use tokio::sync::Notify;
 use crate::position::{Offset, PartitionId, Position, Timestamp, TopicPartition};
 use crate::record::{NewRecord, RecordBatch};
 
+pub mod embedded;
 mod error;
+pub mod memory;
 pub mod murmur2;
 
 pub use error::{Error, Fault};
