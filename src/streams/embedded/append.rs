@@ -47,7 +47,7 @@ impl Inner {
         self.check_open()?;
         let topic = self.topic(topic)?;
         // What is wrong with a record is known before anything is written; the records before it go in all the same.
-        let (good, refused) = self.admit(&topic, &records);
+        let (good, refused) = self.admit(&topic, &mut records);
         records.truncate(good);
         let mut appended = Vec::with_capacity(records.len());
         let mut records = records.into_iter().peekable();
@@ -62,16 +62,23 @@ impl Inner {
         refused.map_or(Ok(appended), Err)
     }
 
-    /// How many of the records can go in before the first that cannot, and why that one cannot.
-    fn admit(&self, topic: &Topic, records: &[NewRecord]) -> (usize, Option<Error>) {
+    /// Gives each record its partition. Answers how many can go in before the first that cannot, and why that one
+    /// cannot.
+    fn admit(&self, topic: &Topic, records: &mut [NewRecord]) -> (usize, Option<Error>) {
         let max = self.options.max_record_bytes;
-        for (i, record) in records.iter().enumerate() {
+        for (i, record) in records.iter_mut().enumerate() {
             let bytes = codec::size_of(record);
             if bytes > max {
                 return (i, Some(Error::TooLarge { bytes, max }));
             }
-            if let Some(Err(missing)) = record.partition.map(|p| topic.partition(p)) {
-                return (i, Some(missing));
+            let partition = match (record.partition, &record.key) {
+                (Some(partition), _) => partition,
+                (None, Some(key)) => murmur2::partition_of(key, topic.count()),
+                (None, None) => topic.next_turn(),
+            };
+            record.partition = Some(partition);
+            if let Err(e) = topic.partition(partition) {
+                return (i, Some(e));
             }
         }
         (records.len(), None)
@@ -146,11 +153,7 @@ impl<'a> GroupWrite<'a> {
     }
 
     fn add_record(&mut self, log: &Inner, topic: &Topic, record: &NewRecord) -> Result<Appended> {
-        let partition = topic.partition(match (record.partition, &record.key) {
-            (Some(partition), _) => partition,
-            (None, Some(key)) => murmur2::partition_of(key, topic.partitions.len() as u32),
-            (None, None) => topic.next_turn(),
-        })?;
+        let partition = topic.partition(record.partition.unwrap_or_default())?;
         let timestamp = match topic.timestamps {
             Timestamps::Create => record.timestamp.unwrap_or(self.now),
             Timestamps::Append => self.now,

@@ -94,11 +94,7 @@ impl Inner {
     }
 
     pub(super) fn info(&self, topic: &Topic) -> TopicInfo {
-        TopicInfo {
-            name: topic.name.to_string(),
-            cluster: self.cluster.clone(),
-            partitions: topic.partitions.len() as u32,
-        }
+        TopicInfo { name: topic.name.to_string(), cluster: self.cluster.clone(), partitions: topic.count() }
     }
 
     pub(super) fn create_topic(
@@ -115,7 +111,7 @@ impl Inner {
         }
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(topic) = topics.get(name) {
-            let have = topic.partitions.len() as u32;
+            let have = topic.count();
             if partitions.is_some_and(|wanted| wanted != have) {
                 return Err(wrong(format!(
                     "it has {have} partitions and cannot be given {wanted}, for keys would change theirs: keep \

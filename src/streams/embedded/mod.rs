@@ -28,6 +28,8 @@ mod partition;
 mod reader;
 mod retention;
 mod store;
+#[cfg(test)]
+mod tests;
 mod times;
 
 pub use retention::Removed;
@@ -278,7 +280,7 @@ impl Inner {
         self.stop.set();
         let store = self.store.write().unwrap_or_else(PoisonError::into_inner).take();
         for topic in self.all_topics() {
-            topic.partitions.iter().for_each(|partition| partition.wake());
+            topic.sound().for_each(|partition| partition.wake());
         }
         let Some(store) = store else { return };
         while Arc::strong_count(&store) > 1 && Instant::now() < deadline {

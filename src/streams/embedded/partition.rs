@@ -17,7 +17,8 @@ use crate::streams::{Error, Result, Watermarks};
 pub(super) struct Topic {
     pub name: Arc<str>,
     pub timestamps: Timestamps,
-    pub partitions: Vec<Arc<Partition>>,
+    /// A partition whose end cannot be read is an error to whoever asks for it, and to nobody else.
+    partitions: Vec<Result<Arc<Partition>>>,
     /// Counts records without a key, which take turns.
     turn: AtomicU32,
 }
@@ -31,19 +32,34 @@ impl Topic {
         })?;
         let partitions = (0..entry.partitions)
             .map(|partition| Partition::load(store, &name, Slot { topic: entry.id, partition }, now).map(Arc::new))
-            .collect::<Result<_>>()?;
+            .inspect(|partition| {
+                if let Err(e) = partition {
+                    tracing::error!(topic = %name, error = %e, "a partition of the embedded log is damaged");
+                }
+            })
+            .collect();
         Ok(Topic { name, timestamps, partitions, turn: AtomicU32::new(0) })
     }
 
+    pub fn count(&self) -> u32 {
+        self.partitions.len() as u32
+    }
+
     pub fn partition(&self, partition: u32) -> Result<&Arc<Partition>> {
-        self.partitions
-            .get(partition as usize)
-            .ok_or_else(|| Error::PartitionMissing { at: TopicPartition::new(self.name.clone(), partition) })
+        match self.partitions.get(partition as usize) {
+            Some(loaded) => loaded.as_ref().map_err(Error::clone),
+            None => Err(Error::PartitionMissing { at: TopicPartition::new(self.name.clone(), partition) }),
+        }
+    }
+
+    /// The partitions that are not damaged.
+    pub fn sound(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.partitions.iter().filter_map(|loaded| loaded.as_ref().ok())
     }
 
     /// The partition of the next record without a key.
     pub fn next_turn(&self) -> u32 {
-        self.turn.fetch_add(1, Ordering::Relaxed) % self.partitions.len() as u32
+        self.turn.fetch_add(1, Ordering::Relaxed) % self.count()
     }
 }
 
@@ -78,7 +94,7 @@ impl Partition {
             Some(bytes) => StartEntry::decode(&bytes)
                 .ok_or_else(|| Error::Storage { reason: format!("{at}: its start entry cannot be read") })?,
         };
-        let next = store.last_offset(slot)?.map_or(0, |last| last + 1).max(start.start);
+        let next = store.last_offset(&at, slot)?.map_or(0, |last| last + 1).max(start.start);
         let (indexed, bytes) = match times::last_block(store, &at, slot, next)? {
             Some((end, entry)) if end > start.start => (end, entry.bytes),
             _ => (start.start, start.bytes),

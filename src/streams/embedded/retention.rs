@@ -38,7 +38,7 @@ impl Inner {
             return Ok(removed);
         }
         for topic in self.all_topics() {
-            for partition in &topic.partitions {
+            for partition in topic.sound() {
                 // Held for one partition at a time, so that appends wait for one deletion at most.
                 let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
                 self.check_sound()?;

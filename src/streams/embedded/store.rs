@@ -48,14 +48,20 @@ impl Store {
             TryLockError::WouldBlock => Error::InUse { path: path.clone() },
             TryLockError::Error(e) => broken("cannot lock `lock`", &e),
         })?;
-        check_format(dir)?;
-        let (options, records) = settings(cache_bytes);
+        let new = check_format(dir)?;
+        let (mut options, records) = settings(cache_bytes);
+        // A log that lost files is never replaced by an empty one.
+        options.create_if_missing(new);
+        options.create_missing_column_families(new);
         let families = [
             ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, options.clone()),
             ColumnFamilyDescriptor::new(RECORDS, records),
         ];
         let db = DB::open_cf_descriptors(&options, dir.join("db"), families)
-            .map_err(|e| broken("RocksDB cannot open `db`", &e))?;
+            .map_err(|e| broken("RocksDB cannot open `db`; restore it from a copy if files are missing", &e))?;
+        if new {
+            write_format(dir).map_err(|e| broken("cannot write `FORMAT`", &e))?;
+        }
         Ok(Store { db, path, _lock: lock })
     }
 
@@ -108,14 +114,27 @@ impl Store {
             .map_err(|e| self.failed("dropping old files failed", &e))
     }
 
+    /// Changes or deletes a stored record behind the log's back.
+    #[cfg(test)]
+    pub fn change_record(&self, slot: Slot, offset: u64, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
+        let (family, key) = (self.records().unwrap(), keys::record_key(slot, offset));
+        let stored = self.db.get_cf(family, key).unwrap().unwrap();
+        match change(stored) {
+            Some(stored) => self.db.put_cf(family, key, stored).unwrap(),
+            None => self.db.delete_cf(family, key).unwrap(),
+        }
+    }
+
     /// The offset of the last record of a partition that is still stored.
-    pub fn last_offset(&self, slot: Slot) -> Result<Option<u64>> {
+    pub fn last_offset(&self, at: &TopicPartition, slot: Slot) -> Result<Option<u64>> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(keys::record_key(slot, 0));
         let mut iterator = self.db.raw_iterator_cf_opt(self.records()?, options);
         iterator.seek_for_prev(keys::record_key(slot, u64::MAX));
         let last = iterator.key().and_then(keys::record_offset);
-        iterator.status().map_err(|e| self.failed("a read failed", &e))?;
+        iterator.status().map_err(|e| Error::Storage {
+            reason: format!("{at}: its last record cannot be read: {e} (restore {} from a copy)", self.path),
+        })?;
         Ok(last)
     }
 
@@ -190,8 +209,6 @@ fn settings(cache_bytes: usize) -> (Options, Options) {
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_block_size(32 << 10);
     let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
     options.set_atomic_flush(true);
     options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(memtables, false, cache));
     options.set_write_buffer_size((memtables / 2).clamp(MIB, 64 * MIB));
@@ -208,8 +225,9 @@ fn settings(cache_bytes: usize) -> (Options, Options) {
     (options, records)
 }
 
-/// Reads `FORMAT`, or writes it into a directory that holds no log yet.
-fn check_format(dir: &Path) -> Result<()> {
+/// Reads `FORMAT`; true when there is no log here yet. The file is written once the database is made, so a crash
+/// between the two leaves a database without records, which is as good as none.
+fn check_format(dir: &Path) -> Result<bool> {
     let file = dir.join("FORMAT");
     let broken = |reason: String| Error::Storage { reason: format!("{}: {reason}", file.display()) };
     match fs::read_to_string(&file) {
@@ -217,18 +235,33 @@ fn check_format(dir: &Path) -> Result<()> {
             let version = text.trim().strip_prefix("segno embedded log, format ");
             match version.and_then(|v| v.parse::<u32>().ok()) {
                 Some(found) if found > FORMAT => Err(Error::Newer { found, known: FORMAT }),
-                Some(FORMAT) => Ok(()),
+                Some(FORMAT) => Ok(false),
                 _ => Err(broken(format!("not a format that this program knows: `{}`", text.trim().escape_debug()))),
             }
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            if dir.join("db").exists() {
-                return Err(broken("missing, although there is a log beside it: restore the file from a copy".into()));
-            }
-            write_format(dir).map_err(|e| broken(format!("cannot write: {e}")))
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => match holds_records(&dir.join("db")) {
+            Ok(false) => Ok(true),
+            Ok(true) => Err(broken("missing, although there is a log beside it: restore the file from a copy".into())),
+            Err(e) => Err(broken(format!("missing, and `db` beside it cannot be read: {e}"))),
+        },
         Err(e) => Err(broken(format!("cannot read: {e}"))),
     }
+}
+
+/// Whether a database's directory has tables, or a write-ahead log with something in it.
+fn holds_records(db: &Path) -> std::io::Result<bool> {
+    if !db.exists() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(db)? {
+        let entry = entry?;
+        let path = entry.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if extension == Some("sst") || (extension == Some("log") && entry.metadata()?.len() > 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn write_format(dir: &Path) -> std::io::Result<()> {
