@@ -16,6 +16,9 @@ use crate::streams::{Limit, Reader, Result};
 
 /// A batch names places in its buffer by 32 bits.
 const MAX_BATCH_BYTES: usize = 1 << 30;
+/// Room that a batch is given before the first record is read; it grows beyond it when it must.
+const MAX_ROOM_RECORDS: usize = 1 << 16;
+const MAX_ROOM_BYTES: usize = 16 << 20;
 
 pub(super) struct PartitionReader {
     log: Arc<Inner>,
@@ -38,8 +41,9 @@ impl PartitionReader {
         let until = end.min(from.saturating_add(limit.records as u64));
         let most = limit.bytes.min(MAX_BATCH_BYTES);
         let records = (until - from) as usize;
-        let room = most.min(records.saturating_mul(self.usual_size + self.usual_size / 8));
-        let mut batch = RecordBatch::with_capacity(self.position, records, room);
+        let slots = records.min(MAX_ROOM_RECORDS);
+        let room = most.min(MAX_ROOM_BYTES).min(slots.saturating_mul(self.usual_size + self.usual_size / 8));
+        let mut batch = RecordBatch::with_capacity(self.position, slots, room);
         let at = &self.partition.at;
         let store = self.log.store()?;
         store.scan(at, self.partition.slot, from..until, |offset, stored| {
