@@ -8,6 +8,8 @@ use crate::position::{Position, TopicPartition};
 pub enum Error {
     #[error("topic `{topic}` does not exist in the {log} log")]
     TopicMissing { log: &'static str, topic: String },
+    #[error("topic `{topic}`: {reason}")]
+    Topic { topic: String, reason: String },
     #[error("{at} does not exist")]
     PartitionMissing { at: TopicPartition },
     #[error("{at}: position {position} is outside the log, which holds {start}..{end}")]
@@ -40,6 +42,7 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Error::TopicMissing { .. }
+            | Error::Topic { .. }
             | Error::PartitionMissing { .. }
             | Error::OutOfRange { .. }
             | Error::Authentication { .. }

@@ -13,7 +13,9 @@ use crate::position::{Offset, PartitionId, Position, Timestamp, TopicPartition};
 use crate::record::{NewRecord, RecordBatch};
 
 pub mod decode;
+pub mod embedded;
 mod error;
+pub mod memory;
 pub mod murmur2;
 
 pub use error::{Error, Fault};

@@ -1,0 +1,85 @@
+//! What only the inside can bring about: records that RocksDB gives back faithfully and that are wrong all the same,
+//! and writes that fail.
+
+use super::*;
+use crate::streams::Limit;
+
+const ALL: Limit = Limit { records: 100, bytes: 1 << 20 };
+
+fn log_of(records: usize, dir: &std::path::Path) -> Embedded {
+    let options = EmbeddedOptions { fsync: Fsync::Never, index_records: 4, ..EmbeddedOptions::new(dir) };
+    let log = Embedded::open(options).unwrap();
+    log.create_topic("t", 1, Timestamps::Create).unwrap();
+    let record = |i| NewRecord { value: Some(vec![i as u8; 50]), timestamp: Some(i as i64), ..NewRecord::default() };
+    log.append("t", (0..records).map(record).collect()).unwrap();
+    log
+}
+
+fn reader(log: &Embedded) -> Box<dyn Reader> {
+    log.readers("t", &[(PartitionId(0), Position(0))], Prefetch { bytes: 0 }).unwrap().remove(0)
+}
+
+fn change(log: &Embedded, offset: u64, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
+    let slot = log.inner.topic("t").unwrap().partition(0).unwrap().slot;
+    log.inner.store().unwrap().change_record(slot, offset, change);
+}
+
+#[test]
+fn a_record_whose_bytes_changed_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(10, dir.path());
+    change(&log, 6, |mut stored| {
+        stored[40] ^= 4;
+        Some(stored)
+    });
+    let mut reader = reader(&log);
+    assert_eq!(reader.drain(Limit { records: 6, ..ALL }).unwrap().len(), 6);
+    for _ in 0..2 {
+        let e = reader.drain(ALL).unwrap_err().to_string();
+        assert!(e.contains("t/0 offset 6") && e.contains("checksum"), "{e}");
+        assert_eq!(reader.position(), Position(6));
+    }
+    let e = log.positions_at("t", &[PartitionId(0)], Timestamp(7)).unwrap_err().to_string();
+    assert!(e.contains("t/0 offset 6"), "{e}");
+    drop((reader, log));
+    // It does not keep the log from opening, and all else can be read.
+    let log = Embedded::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let mut after = log.readers("t", &[(PartitionId(0), Position(7))], Prefetch { bytes: 0 }).unwrap().remove(0);
+    assert_eq!(after.drain(ALL).unwrap().len(), 3);
+}
+
+#[test]
+fn a_record_that_is_missing_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(10, dir.path());
+    change(&log, 3, |_| None);
+    let e = reader(&log).drain(ALL).unwrap_err().to_string();
+    assert!(e.contains("t/0 offset 3") && e.contains("missing"), "{e}");
+}
+
+#[test]
+fn after_a_failed_write_nothing_is_appended_until_the_log_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(3, dir.path());
+    log.inner.fail(&Error::Storage { reason: "no space left on device".into() });
+    let e = log.append("t", vec![NewRecord::default()]).unwrap_err().to_string();
+    assert!(e.contains("no space left") && e.contains("open the log again"), "{e}");
+    assert!(log.truncate_before(&TopicPartition::new("t", 0), Position(1)).is_err());
+    assert_eq!(reader(&log).drain(ALL).unwrap().len(), 3, "what is there can be read");
+    drop(log);
+    let log = Embedded::open(EmbeddedOptions::new(dir.path())).unwrap();
+    assert_eq!(log.append("t", vec![NewRecord::default()]).unwrap()[0].offset.0, 3);
+}
+
+#[test]
+fn an_append_larger_than_a_request_keeps_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(0, dir.path());
+    let value = |i: u32| NewRecord { value: Some(i.to_be_bytes().to_vec()), ..NewRecord::default() };
+    let appended = log.append("t", (0..20_000).map(value).collect()).unwrap();
+    assert!(appended.iter().zip(0..).all(|(a, n)| a.offset.0 == n));
+    let mut reader = reader(&log);
+    let batch = reader.drain(Limit { records: 20_000, bytes: 1 << 20 }).unwrap();
+    assert!(batch.iter().zip(0_u32..).all(|(r, n)| r.value == Some(&n.to_be_bytes()[..])));
+    assert_eq!(batch.len(), 20_000);
+}
