@@ -21,6 +21,9 @@ pub(super) struct Written {
     /// Commits since opening, and how many of them are in files.
     commits: u64,
     flushed: u64,
+    /// Bytes of all commits since opening, and how many of them are in files.
+    bytes: u64,
+    flushed_bytes: u64,
     /// The first write error. RocksDB may refuse everything after it or, worse, accept it.
     poison: Option<String>,
     scratch: Vec<u8>,
@@ -28,7 +31,16 @@ pub(super) struct Written {
 
 impl Written {
     pub fn new(progress: Progress, totals: Vec<ViewTotals>) -> Written {
-        Written { progress, totals, commits: 0, flushed: 0, poison: None, scratch: Vec::new() }
+        Written {
+            progress,
+            totals,
+            commits: 0,
+            flushed: 0,
+            bytes: 0,
+            flushed_bytes: 0,
+            poison: None,
+            scratch: Vec::new(),
+        }
     }
 }
 
@@ -44,6 +56,7 @@ impl Generation {
         let next = self.check_laws(written, commit)?;
 
         let batch = self.batch(commit, written, &next)?;
+        let bytes = batch.size_in_bytes() as u64;
         if let Err(error) = self.db.write_opt(batch, &self.root.shared.writing()) {
             let error = self.rocks(error);
             written.poison = Some(error.to_string());
@@ -51,6 +64,7 @@ impl Generation {
         }
         (written.progress, written.totals) = next;
         written.commits += 1;
+        written.bytes += bytes;
         self.publish_applied(commit.position);
         if self.durability == Durability::WalSync {
             self.publish_durable(commit.position);
@@ -60,13 +74,13 @@ impl Generation {
 
     /// Makes everything durable that was committed before the call, and answers the position that is durable afterwards.
     pub fn flush(&self) -> Result<Position, Error> {
-        let (position, commits) = {
+        let (position, commits, bytes) = {
             let written = self.written();
             self.writable(&written)?;
             if written.flushed == written.commits {
                 return Ok(self.durable());
             }
-            (written.progress.position, written.commits)
+            (written.progress.position, written.commits, written.bytes)
         };
         // Not under the lock: commits go on meanwhile, and what they add may or may not be in the files.
         if let Err(error) = self.flush_files() {
@@ -75,9 +89,16 @@ impl Generation {
         }
         let mut written = self.written();
         written.flushed = written.flushed.max(commits);
+        written.flushed_bytes = written.flushed_bytes.max(bytes);
         drop(written);
         self.publish_durable(position);
         Ok(self.durable())
+    }
+
+    /// Bytes that were committed since the last [`Generation::flush`]: what a crash may take back.
+    pub fn unflushed_bytes(&self) -> u64 {
+        let written = self.written();
+        written.bytes - written.flushed_bytes
     }
 
     fn writable(&self, written: &Written) -> Result<(), Error> {

@@ -67,6 +67,14 @@ pub(crate) fn create_dirs(path: &Path) -> Result<(), Error> {
     File::open(parent).and_then(|parent| parent.sync_all()).or_else(|error| failed(parent, error))
 }
 
+/// Removes a directory with everything in it, if it is there.
+pub(crate) fn remove_dir(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, error)),
+        _ => Ok(()),
+    }
+}
+
 /// True when a RocksDB has been created in `path`.
 pub(crate) fn holds_database(path: &Path) -> bool {
     path.join("CURRENT").is_file()

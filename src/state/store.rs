@@ -69,6 +69,10 @@ impl Store {
         if live.ready && !paths::holds_database(&path) {
             return Err(Error::GenerationMissing { at: at.clone(), number: live.number, path });
         }
+        if !live.ready {
+            // Left by a crash during creation: no commit was ever made in it.
+            paths::remove_dir(&path)?;
+        }
         paths::create_dirs(&path)?;
         let generation = Generation::open(&self.root, path, live.number, identity, views)?;
         if !live.ready {

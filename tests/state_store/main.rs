@@ -1,0 +1,9 @@
+//! The store against a model, against crashes, against damage, against use by two, and against the wrong log.
+
+mod checks;
+mod damage;
+mod harness;
+mod kill;
+mod laws;
+mod model;
+mod sharing;
