@@ -9,14 +9,16 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     // Module, layers it stands on with all that those stand on, and single modules beside them.
     ("position", &[], &[]),
     ("fault", &[], &[]),
+    ("telemetry", &[], &[]),
     ("record", &[], &["position"]),
     ("event", &[], &["position", "record"]),
     ("views", &["event"], &[]),
     ("streams", &["views"], &["fault"]),
     ("state", &["views"], &["fault"]),
-    ("actors", &["streams", "state"], &[]),
+    ("actors", &["streams", "state"], &["telemetry"]),
     ("config", &["actors"], &[]),
-    ("api", &["config"], &[]),
+    ("intake", &[], &["record", "position"]),
+    ("api", &["config", "intake"], &[]),
     ("cli", &["api"], &[]),
     ("app", &["cli"], &[]),
 ];
@@ -68,6 +70,7 @@ pub fn arrows(file: &Source) -> Vec<Finding> {
         };
         found.push(finding(file, path.line, why));
     }
+    found.dedup();
     found
 }
 

@@ -24,7 +24,7 @@ fn arrows_see_every_way_to_write_an_import() {
                fn f() -> crate::config::Config { super::super::state::open() }\n\
                use crate::{\n    event,\n    cli::run,\n};\n\
                use crate::App;\n";
-    assert_eq!(rust("src/streams/mod.rs", bad, rust_rules::arrows), [1, 2, 2, 3, 4, 7, 9]);
+    assert_eq!(rust("src/streams/mod.rs", bad, rust_rules::arrows), [1, 2, 3, 4, 7, 9]);
     assert_eq!(rust("src/streams/kafka/batch.rs", "use super::super::super::state::Store;", rust_rules::arrows), [1]);
     assert_eq!(rust("src/actors/node.rs", "use crate::config::Config;", rust_rules::arrows), [1]);
     assert_eq!(rust("src/novel.rs", "", rust_rules::arrows), [1]);
