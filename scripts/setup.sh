@@ -32,7 +32,6 @@ check_components() { # rustup's minimal profile leaves these out
 }
 
 has() { command -v "$1" >/dev/null; }
-has_package() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 any_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ]; }
 java_17() {
     has javac && [ "$(javac -version 2>&1 | sed 's/^javac \([0-9]*\).*/\1/')" -ge 17 ] 2>/dev/null
@@ -46,8 +45,8 @@ missing_packages() {
     has python3 || echo python3
     has curl || echo curl
     any_libclang || echo libclang-dev
-    has_package libssl-dev || echo libssl-dev
-    has_package zlib1g-dev || echo zlib1g-dev
+    pkg-config --exists openssl 2>/dev/null || echo libssl-dev
+    pkg-config --exists zlib 2>/dev/null || echo zlib1g-dev
     [ "$1" = test ] || return 0
     java_17 || jdk
     has mvn || echo maven
