@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """The bank workload and its oracle. Knows the events and the rules of examples/bank.toml, and nothing of Segno's code.
 
-    bank.py generate --events N --accounts M [--seed S] [--bad K] [--overdrafts SHARE]   JSON Lines to standard output
-    bank.py oracle FILE                                                                 what every row must be, as JSON
+    bank.py generate --events N --accounts M [--seed S] [--bad K] [--overdrafts SHARE] [--records]
+                           JSON Lines to standard output: events, or with --records what is around them as well
+    bank.py oracle FILE    what every row must be, and the books of each view, as JSON; FILE in either form
 
 An event is an envelope of about 280 bytes, keyed by its `aggregate_id` (the account). Every account is opened before
 anything else happens to it. Amounts are whole cents.
@@ -13,7 +14,7 @@ rule and applies all of it.
 
 --bad K mixes in K records that no view can apply, each a dead letter that holds nothing up. They name accounts that
 never overdraw, so that what happens to them does not depend on a queue:
-    an event without a key · an envelope without a type · a type that no view knows · an amount beyond 64 bits
+    an envelope without a type · a type that no view knows · an amount beyond 64 bits · with --records, a null key
 """
 
 import argparse
@@ -24,7 +25,7 @@ from datetime import datetime, timedelta, timezone
 
 FIRST_NAMES = "Ada Björn Chidi Dana Emre Farah Goran Hana Ines Jun Kofi Lena Mira Noor Olu Pia Quinn Rosa Sven Tariq".split()
 LAST_NAMES = "Abe Brandt Costa Duarte Eze Fischer Gupta Haddad Ito Jansen Kaya Lopez Moreau Novak Okafor Petrov".split()
-BAD = ("no-key", "no-type", "unknown-type", "beyond-64-bits")
+BAD = ("no-type", "unknown-type", "beyond-64-bits", "no-key")
 I64 = range(-(2**63), 2**63)
 
 
@@ -58,8 +59,8 @@ def spoil(kind, event):
     return event
 
 
-def events(count, accounts, seed, bad, overdrafts):
-    """Yields `count` events, `bad` of them spoilt."""
+def events(count, accounts, seed, bad, overdrafts, bad_kinds=BAD):
+    """Yields `count` events, `bad` of them spoilt, in turn in each of the ways `bad_kinds`."""
     rng = random.Random(seed)
     names = [f"account-{number:07}" for number in range(accounts)]
     overdrawing = max(1, int(accounts * overdrafts)) if overdrafts > 0 and accounts > 1 else 0
@@ -77,7 +78,7 @@ def events(count, accounts, seed, bad, overdrafts):
         if number in spoilt:
             which = rng.randrange(careful)
             event = envelope(rng, "MoneyDeposited", at, names[which], {"amount": rng.randrange(1, 50_000)})
-            yield spoil(BAD[kinds % len(BAD)], event)
+            yield spoil(bad_kinds[kinds % len(bad_kinds)], event)
             kinds += 1
             continue
         which = rng.randrange(accounts)
@@ -97,7 +98,11 @@ def generate(options):
     if options.accounts < 1 or options.events < options.accounts + options.bad:
         sys.exit("bank.py: --events must be at least --accounts (each is opened once) plus --bad")
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-    made = events(options.events, options.accounts, options.seed, options.bad, options.overdrafts)
+    # An event whose key is to be taken from a field has one.
+    bad_kinds = BAD if options.records else BAD[:-1]
+    made = events(options.events, options.accounts, options.seed, options.bad, options.overdrafts, bad_kinds)
+    if options.records:
+        made = ({"key": e["aggregate_id"], "timestamp": e["timestamp"], "value": e} for e in made)
     sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     sys.stdout.writelines(encode(event) + "\n" for event in made)
 
@@ -142,6 +147,8 @@ TYPES = {"AccountOpened", "MoneyDeposited", "MoneyWithdrawn"}
 def read(line):
     """(key, type, payload) of a line, or None when it is a dead letter for every view."""
     event = json.loads(line)
+    if "value" in event:
+        event = event["value"]
     key, kind, payload = event.get("aggregate_id"), event.get("event_type"), event.get("payload")
     if key is None or kind is None or payload.get("amount", 0) not in I64:
         return None
@@ -190,6 +197,7 @@ def main():
     verb.add_argument("--seed", type=int, default=1, help="the same seed gives the same bytes (default 1)")
     verb.add_argument("--bad", type=int, default=0, help="how many of the events nobody can apply (default 0)")
     verb.add_argument("--overdrafts", type=float, default=0.02, help="share of accounts that overdraw (default 0.02)")
+    verb.add_argument("--records", action="store_true", help='lines are {"key", "timestamp", "value"}, value the event')
     verb = verbs.add_parser("oracle", help="print what every row must be")
     verb.add_argument("file", help="JSON Lines as `generate` wrote them; `-` is standard input")
     options = parser.parse_args()

@@ -63,6 +63,11 @@ class Bank(unittest.TestCase):
         self.assertGreater(bank.oracle(lines)["account_balance"]["books"]["parked"], 0)
         self.assertEqual(bank.oracle(lines)["account_activity"]["books"]["parked"], 0)
 
+    def test_records_say_the_same_as_events(self):
+        lines = [json.dumps(e) for e in bank.events(300, 20, seed=2, bad=8, overdrafts=0.1)]
+        records = [json.dumps({"key": None, "value": json.loads(line)}) for line in lines]
+        self.assertEqual(bank.oracle(lines), bank.oracle(records))
+
     def test_the_same_seed_gives_the_same_bytes(self):
         def run(seed):
             command = [sys.executable, SCRIPTS / "bank.py", "generate", "--events", "50", "--accounts", "5", "--seed", seed]

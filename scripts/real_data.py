@@ -8,7 +8,8 @@ What is dirty stays visible; nothing is repaired or dropped on the way:
   * An empty speed (2,836 rows) is a field that the payload does not have.
   * Any other number that is not one goes into the payload as the text that was found: the fold that adds it up will
     refuse it. There is none in version 3.2.1.
-  * A missing airport gives an event without a key: a dead letter for all views. There is none in version 3.2.1.
+  * A missing airport gives an event whose `aggregate_id` is null, which no key can be taken from: `segno append` names
+    its line and stops. There is none in version 3.2.1.
   * Damage classes are passed on as they are. 15 rows have a class (`B`, `C`) that the others do not use: view
     `strike_damage` refuses those, so with `rejected = "dead-letter"` they are its dead letters, and no other view's.
 """

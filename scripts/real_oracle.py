@@ -74,6 +74,7 @@ def flight_rows(flights):
             "flights": len(flights),
             "late": sum(d > 15 for d in delays),
             "early": sum(d < 0 for d in delays),
+            "by_night": sum(int(f["date"][11:13]) < 5 for f in flights),
             "delay_sum": sum(delays),
             "delay_mean": sum(delays) / len(delays),
             "worst": max(delays),
