@@ -18,14 +18,15 @@ accounts=${SEGNO_DEMO_ACCOUNTS:-2000}
 listen=${SEGNO__HTTP__LISTEN:-127.0.0.1:7878}
 topic=bank.accounts
 folder=.demo
-export SEGNO__HTTP__LISTEN=$listen
+export SEGNO_CONFIG=$PWD/examples/bank.toml SEGNO__HTTP__LISTEN=$listen
 if [ -n "${KAFKA:-}" ]; then
     log=kafka
     export SEGNO__NODE__LOG=kafka SEGNO__KAFKA__BROKERS=$KAFKA
 else
     log=embedded
 fi
-data=data/demo-$log
+data=$PWD/data/demo-$log
+export SEGNO__NODE__DATA_DIR=$data
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 die() { printf 'demo: %s\n' "$*" >&2; exit 1; }
@@ -63,12 +64,12 @@ start_daemon() {
     if (exec 3<>"/dev/tcp/${listen%:*}/${listen##*:}") 2>/dev/null; then
         die "something else listens on $listen. Choose another: SEGNO__HTTP__LISTEN=127.0.0.1:7979 make demo"
     fi
-    say "Starting: segno run --config examples/bank.toml --data-dir $data"
-    setsid "$segno" run --config examples/bank.toml --data-dir "$data" >"$folder/daemon.log" 2>&1 </dev/null &
+    say "Starting: segno run --config examples/bank.toml --data-dir data/demo-$log${KAFKA:+ --brokers $KAFKA}"
+    setsid "$segno" run >"$folder/daemon.log" 2>&1 </dev/null &
     pid=$!
     echo "$pid" >"$folder/pid"
     wait_ready "$pid"
-    echo "ready on http://$listen (process $pid, log in $folder/daemon.log, data in $data)"
+    echo "ready on http://$listen (process $pid, log in $folder/daemon.log, data in data/demo-$log)"
 }
 
 feed() {
@@ -103,7 +104,7 @@ start() {
 The daemon goes on running. Try:
 
     alias segno=$segno
-    export SEGNO__HTTP__LISTEN=$listen${KAFKA:+ SEGNO__NODE__LOG=kafka SEGNO__KAFKA__BROKERS=$KAFKA}
+    export SEGNO_CONFIG=$SEGNO_CONFIG SEGNO__NODE__DATA_DIR=$data SEGNO__HTTP__LISTEN=$listen${KAFKA:+ SEGNO__NODE__LOG=kafka SEGNO__KAFKA__BROKERS=$KAFKA}
 
     segno get account_balance account-0000000 --json
     curl 'http://$listen/v1/views/account_activity?prefix=account-00000&limit=3'

@@ -57,6 +57,8 @@ fn external_crates_are_seen_in_use_and_in_code() {
     assert_eq!(rust("src/config.rs", bad, rust_rules::places), [1, 2, 3, 4, 5, 7]);
     assert_eq!(rust("src/streams/kafka/reader.rs", "use rdkafka::Message;", rust_rules::places), [0usize; 0]);
     assert_eq!(rust("src/streams/embedded.rs", "use rocksdb::DB;", rust_rules::places), [0usize; 0]);
+    let ours = "use crate::views::{View, cel};\nfn f() { cel::compile() }\n";
+    assert_eq!(rust("src/cli/run.rs", ours, rust_rules::places), [0usize; 0]);
     let inner = "use crate::views::cel::Program; fn f() { self::rocksdb::x(); }";
     assert_eq!(rust("src/actors/node.rs", inner, rust_rules::places), [0usize; 0]);
 }
