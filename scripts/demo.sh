@@ -80,8 +80,10 @@ feed() {
     say "Making $count events of $accounts accounts, and appending them to topic $topic"
     python3 scripts/bank.py generate --events "$count" --accounts "$accounts" --bad 12 >"$folder/events.jsonl"
     head -n 1 "$folder/events.jsonl"
-    show append "$topic" "$folder/events.jsonl" --key-field aggregate_id --timestamp-field timestamp
+    show append "$topic" "$folder/events.jsonl" --key aggregate_id --timestamp timestamp | tee "$folder/append"
     touch "$folder/fed-$log"
+    say "Reading one row, once its view has got as far as that append"
+    show get account_balance account-0000000 --at-least "$(tail -n 1 "$folder/append")"
 }
 
 start() {
@@ -109,7 +111,7 @@ The daemon goes on running. Try:
     segno get account_balance account-0000000 --json
     curl 'http://$listen/v1/views/account_activity?prefix=account-00000&limit=3'
     echo '{"event_type":"MoneyDeposited","aggregate_id":"account-0000000","payload":{"amount":100}}' |
-        segno append $topic --key-field aggregate_id
+        segno append $topic --key aggregate_id
 
 kill -9 it and run \`make demo\` again: nothing is lost and nothing counts twice.
 Stop it with \`make demo-stop\`; \`make clean-data\` also removes what it stored.
