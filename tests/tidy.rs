@@ -48,7 +48,7 @@ fn pages() -> Vec<Page> {
     for file in files {
         let path = file.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
         let kind = path.rsplit(['.', '/']).next().unwrap_or_default();
-        let text = ["rs", "md", "toml", "sh", "py", "xml", "properties", "Makefile", "run", "kafka"];
+        let text = ["rs", "md", "toml", "sh", "py", "xml", "properties", "Makefile", "run"];
         if text.contains(&kind) {
             let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{path}: {e}"));
             pages.push(Page { path, text });
