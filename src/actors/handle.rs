@@ -267,6 +267,8 @@ pub struct PartitionStatus {
     pub resident: u64,
     /// Records of the last batch.
     pub batch_records: u64,
+    /// Records that are read and not yet committed: never more than the credits.
+    pub in_flight: u64,
     /// Events that wait for their aggregate, summed over the views.
     pub waiting: u64,
     /// Events that wait for a decision, summed over the views.

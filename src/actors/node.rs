@@ -67,7 +67,7 @@ impl NodeShared {
         self.topics.iter().flat_map(|topic| &topic.partitions)
     }
 
-    /// Stops everything in good order, within a bound.
+    /// Stops everything in good order, within a bound. The log stays open: it is its owner's to close.
     pub async fn stop(
         self: Arc<Self>,
         supervisor: ActorRef<SupervisorMessage>,
@@ -90,11 +90,6 @@ impl NodeShared {
                 }
             }
             Err(_) => report.problems.push("the supervisor of the node had ended before".to_owned()),
-        }
-        let log = self.log.clone();
-        let closed = tokio::task::spawn_blocking(move || log.close(within.min(Duration::from_secs(5)))).await;
-        if let Err(error) = closed {
-            report.problems.push(format!("closing the log failed: {error}"));
         }
         report
     }

@@ -171,6 +171,7 @@ impl Flow {
         }
         debug_assert!(batch.end() > self.dealt_to, "Forward: {} after {}", batch.end(), self.dealt_to);
         self.credits.take(batch.len(), batch.bytes());
+        self.published.saw_in_flight(self.credits.used().records);
         self.published.saw_batch(batch.len());
         let batch = Arc::new(batch);
         self.in_flight.push_back(InFlight { batch: batch.clone() });
@@ -216,6 +217,7 @@ impl Flow {
     fn publish(&mut self) {
         let end = self.reader().end();
         self.published.saw_end(end.max(self.dealt_to));
+        self.published.saw_in_flight(self.credits.used().records);
         let oldest: Option<Timestamp> =
             self.in_flight.iter().find(|b| !b.batch.is_empty()).map(|b| b.batch.get(0).timestamp);
         self.published.oldest_unapplied(oldest);

@@ -19,6 +19,7 @@ pub struct Published {
     pub applied: watch::Sender<Position>,
     log_end: AtomicU64,
     batch_records: AtomicU64,
+    in_flight: AtomicU64,
     /// Timestamp of the oldest record that is not applied.
     oldest: AtomicI64,
     state: Mutex<(PartitionState, Option<String>)>,
@@ -32,6 +33,7 @@ impl Published {
             applied,
             log_end: AtomicU64::new(UNKNOWN),
             batch_records: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
             oldest: AtomicI64::new(NO_TIME),
             state: Mutex::new((PartitionState::Starting, None)),
         }
@@ -68,6 +70,10 @@ impl Published {
 
     pub(super) fn saw_batch(&self, records: usize) {
         self.batch_records.store(records as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn saw_in_flight(&self, records: usize) {
+        self.in_flight.store(records as u64, Ordering::Relaxed);
     }
 
     /// `None`: everything that was read is applied.
@@ -109,6 +115,7 @@ impl Published {
             lag_seconds,
             resident: self.setting.resident.load(Ordering::Relaxed).max(0) as u64,
             batch_records: self.batch_records.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
             waiting: sum(|books| books.waiting),
             parked: sum(|books| books.parked),
             dead: sum(|books| books.dead),

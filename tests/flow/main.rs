@@ -1,0 +1,7 @@
+//! The flow on a stage: real actors, a real store, a scripted log. Tests carry the names of the laws that they check.
+
+mod failures;
+mod laws;
+mod oracle;
+mod records;
+mod stage;

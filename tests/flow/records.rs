@@ -1,0 +1,83 @@
+//! Records that are not events, and logs with gaps.
+
+use segno::actors::plan::{Decision, Policy};
+use segno::position::TopicPartition;
+
+use crate::stage::{Entry, Setup, Stage, TOPIC};
+
+#[test]
+fn accounted_every_odd_record_goes_somewhere() {
+    let stage = Stage::new(Setup { partitions: 1, ..Setup::default() });
+    stage.send("a", &Entry::Add { n: 0, amount: 1 });
+    stage.send_raw(None, Some(b"{}"));
+    stage.send_raw(Some(b"a"), None);
+    stage.send_raw(Some(b"a"), Some(b"not json"));
+    stage.send_raw(Some(b"a"), Some(br#"{"event_type":"Unheard","payload":{}}"#));
+    stage.send_raw(Some(b"a"), Some(br#"{"event_type":"Add","payload":{"n":1,"amount":"7"}}"#));
+    stage.send_raw(Some(&[b'k'; 2000]), Some(br#"{"event_type":"Add","payload":{"n":1,"amount":7}}"#));
+    stage.send("a", &Entry::Add { n: 2, amount: 1 });
+    stage.settle();
+    let books = stage.books();
+    assert_eq!((books.consumed, books.applied, books.dead), (8, 2, 6), "{books:?}");
+    assert_eq!(stage.ledgers()["a"].seen, [0, 2]);
+}
+
+#[test]
+fn a_tombstone_deletes_where_the_policy_says_so() {
+    let policy = Policy { null_value: Decision::Delete, ..Policy::default() };
+    let mut stage = Stage::new(Setup { partitions: 1, policy, ..Setup::default() });
+    stage.send("a", &Entry::Add { n: 0, amount: 1 });
+    stage.send("b", &Entry::Add { n: 1, amount: 1 });
+    stage.settle();
+    stage.send_raw(Some(b"a"), None);
+    stage.settle();
+    assert_eq!(stage.ledgers().into_keys().collect::<Vec<_>>(), ["b"]);
+    stage.restart();
+    stage.send("a", &Entry::Add { n: 2, amount: 5 });
+    stage.settle();
+    assert_eq!((stage.ledgers()["a"].seen.clone(), stage.ledgers()["a"].balance), (vec![2], 5));
+    assert_eq!(stage.node().status().topics[0].views[0].rows, 2);
+}
+
+#[test]
+fn positions_move_over_gaps_to_the_end() {
+    let mut stage = Stage::new(Setup { partitions: 1, ..Setup::default() });
+    let at = TopicPartition::new(TOPIC, 0);
+    stage.log.push_gap(&at, 3);
+    stage.send("a", &Entry::Add { n: 0, amount: 1 });
+    stage.log.push_gap(&at, 5);
+    stage.settle();
+    let partition = &stage.node().status().topics[0].partitions[0];
+    assert_eq!((partition.applied.0, partition.lag_records), (9, Some(0)));
+    stage.restart();
+    stage.send("a", &Entry::Add { n: 1, amount: 1 });
+    stage.settle();
+    assert_eq!(stage.ledgers()["a"].seen, [0, 1]);
+}
+
+#[test]
+fn a_log_that_is_not_the_one_that_was_read_is_refused() {
+    let mut stage = Stage::new(Setup { partitions: 1, ..Setup::default() });
+    let at = TopicPartition::new(TOPIC, 0);
+    for n in 0..10 {
+        stage.send("a", &Entry::Add { n, amount: 1 });
+    }
+    stage.settle();
+    stage.stop();
+    stage.log.delete_topic(TOPIC);
+    let error = stage.try_start().unwrap_err();
+    assert!(error.contains(TOPIC) && error.contains("does not exist"), "{error}");
+    stage.log.create_topic(TOPIC, 1);
+    let error = stage.try_start().unwrap_err();
+    assert!(error.contains("ledger/0") && error.contains("10"), "shorter than what was read: {error}");
+    for n in 0..12 {
+        stage.send("b", &Entry::Add { n, amount: 1 });
+    }
+    let error = stage.try_start().unwrap_err();
+    assert!(error.contains("ledger/0"), "another record stands at offset 9: {error}");
+    stage.log.delete_topic(TOPIC);
+    stage.log.create_topic(TOPIC, 2);
+    let error = stage.try_start().unwrap_err();
+    assert!(error.contains("partition"), "{error}");
+    let _ = at;
+}

@@ -1,0 +1,349 @@
+//! A stage for the flow: a real node on a scripted log and a real store, with a fold whose behaviour the events choose.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use segno::actors::handle::{Node, Row};
+use segno::actors::plan::{
+    Decision, FlowOptions, FlushOptions, NodePlan, Placement, Policy, RetryOptions, Running, TopicPlan,
+};
+use segno::event::EventMeta;
+use segno::position::TopicPartition;
+use segno::record::NewRecord;
+use segno::state::{Books, Compression, Durability, Store, StoreOptions};
+use segno::streams::decode::{DecodeOptions, Format};
+use segno::streams::memory::Memory;
+use segno::streams::{Limit, Log, Prefetch};
+use segno::views::{Definition, Reject, RustView, View};
+use serde::{Deserialize, Serialize};
+
+pub const TOPIC: &str = "ledger";
+
+/// How often an event has been tried, by its name: the one impurity, so that "fails twice, then goes in" can be said.
+static TRIES: LazyLock<Mutex<HashMap<String, u32>>> = LazyLock::new(Mutex::default);
+
+fn try_again(name: &str) -> u32 {
+    let mut tries = TRIES.lock().unwrap();
+    let count = tries.entry(name.to_owned()).or_default();
+    *count += 1;
+    *count
+}
+
+pub fn tries(name: &str) -> u32 {
+    TRIES.lock().unwrap().get(name).copied().unwrap_or(0)
+}
+
+/// Each event leaves its number in the row, so that a lost, doubled or displaced one shows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    pub balance: i64,
+    pub seen: Vec<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "event_type", content = "payload")]
+pub enum Entry {
+    Add { n: u64, amount: i64 },
+    /// Rejected when the balance does not suffice, after the row has been torn on purpose.
+    Take { n: u64, amount: i64 },
+    /// Says "try again" until it has been tried `times` times.
+    Flaky { n: u64, name: String, times: u32 },
+    /// Panics, with a torn row, until it has been tried `times` times.
+    Panics { n: u64, name: String, times: u32 },
+    /// Takes so long, until it has been tried `times` times.
+    Slow { n: u64, name: String, times: u32, ms: u64 },
+}
+
+impl View for Ledger {
+    const NAME: &'static str = "ledger";
+    const VERSION: u32 = 1;
+    type Event = Entry;
+
+    fn apply(&mut self, event: &Entry, _: &EventMeta<'_>) -> Result<(), Reject> {
+        let n = match event {
+            Entry::Add { n, amount } => {
+                self.balance += amount;
+                *n
+            }
+            Entry::Take { n, amount } => {
+                self.balance -= amount;
+                if self.balance < 0 {
+                    return Err(Reject::because("insufficient funds"));
+                }
+                *n
+            }
+            Entry::Flaky { n, name, times } => {
+                self.balance += 1_000_000;
+                if try_again(name) < *times {
+                    return Err(Reject::try_again("not yet"));
+                }
+                self.balance -= 1_000_000;
+                *n
+            }
+            Entry::Panics { n, name, times } => {
+                let seen = std::mem::take(&mut self.seen);
+                if try_again(name) < *times {
+                    panic!("on purpose");
+                }
+                self.seen = seen;
+                *n
+            }
+            Entry::Slow { n, name, times, ms } => {
+                if try_again(name) < *times {
+                    std::thread::sleep(Duration::from_millis(*ms));
+                }
+                *n
+            }
+        };
+        self.seen.push(n);
+        Ok(())
+    }
+}
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub partitions: u32,
+    pub placement: Placement,
+    pub shards: usize,
+    pub batch: usize,
+    pub credits: usize,
+    pub residency: usize,
+    pub fold_time_limit: Duration,
+    pub attempts: u32,
+    pub policy: Policy,
+    pub flush: Duration,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup {
+            partitions: 2,
+            placement: Placement::Shared,
+            shards: 2,
+            batch: 64,
+            credits: 256,
+            residency: 1 << 20,
+            fold_time_limit: Duration::from_secs(2),
+            attempts: 3,
+            policy: Policy::default(),
+            flush: Duration::from_millis(20),
+        }
+    }
+}
+
+/// A node on its stage.
+pub struct Stage {
+    pub log: Memory,
+    pub running: Option<Running>,
+    pub setup: Setup,
+    pub dir: tempfile::TempDir,
+    data: PathBuf,
+    runtime: Option<tokio::runtime::Runtime>,
+    lives: u32,
+}
+
+impl Stage {
+    pub fn new(setup: Setup) -> Self {
+        let log = Memory::new();
+        log.create_topic(TOPIC, setup.partitions);
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("life-0");
+        let mut stage = Stage { log, running: None, setup, dir, data, runtime: None, lives: 0 };
+        stage.start();
+        stage
+    }
+
+    pub fn start(&mut self) {
+        self.try_start().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub fn try_start(&mut self) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let store = Store::open(
+            &self.data,
+            StoreOptions {
+                durability: Durability::Log,
+                block_cache: 8 << 20,
+                memtables: 16 << 20,
+                compression: Compression::Lz4,
+                max_open_files: 64,
+            },
+        )
+        .map_err(|error| error.to_string())?;
+        let definition: Arc<dyn Definition> = Arc::new(RustView::<Ledger>::new());
+        let plan = NodePlan {
+            name: "stage".to_owned(),
+            log: Arc::new(self.log.clone()),
+            store,
+            topics: vec![TopicPlan {
+                name: TOPIC.to_owned(),
+                decoder: DecodeOptions { format: Format::Json, max_key_bytes: 1024 },
+                policy: self.setup.policy,
+                views: Arc::from(vec![definition]),
+            }],
+            flow: FlowOptions {
+                placement: self.setup.placement,
+                shards_per_partition: self.setup.shards,
+                batch: Limit { records: self.setup.batch, bytes: 1 << 20 },
+                credit_records: self.setup.credits,
+                credit_bytes: 8 << 20,
+                fold_time_limit: self.setup.fold_time_limit,
+                own_shard_limit: 64,
+                residency: self.setup.residency,
+                prefetch: Prefetch { bytes: 1 << 20 },
+            },
+            retry: RetryOptions {
+                attempts: self.setup.attempts,
+                initial: Duration::from_millis(2),
+                factor: 2.0,
+                max: Duration::from_millis(20),
+            },
+            flush: FlushOptions { interval: self.setup.flush, size: 1 << 20 },
+        };
+        let running = runtime.block_on(segno::actors::start(plan)).map_err(|error| error.to_string())?;
+        self.running = Some(running);
+        self.runtime = Some(runtime);
+        Ok(())
+    }
+
+    pub fn node(&self) -> &Arc<dyn Node> {
+        &self.running.as_ref().unwrap().node
+    }
+
+    /// Appends an event under a key.
+    pub fn send(&self, key: &str, entry: &Entry) -> TopicPartition {
+        self.send_raw(Some(key.as_bytes()), Some(&serde_json::to_vec(entry).unwrap()))
+    }
+
+    pub fn send_raw(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> TopicPartition {
+        let record = NewRecord {
+            key: key.map(<[u8]>::to_vec),
+            value: value.map(<[u8]>::to_vec),
+            timestamp: Some(1_700_000_000_000),
+            ..NewRecord::default()
+        };
+        let appended = self.log.append(TOPIC, vec![record]).unwrap();
+        TopicPartition::new(TOPIC, appended[0].partition.0)
+    }
+
+    /// Waits until everything in the log is applied, and nothing waits for a retry.
+    pub fn settle(&self) {
+        self.settle_within(Duration::from_secs(20));
+    }
+
+    pub fn settle_within(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        loop {
+            let status = self.node().status();
+            let topic = &status.topics[0];
+            let behind = topic.partitions.iter().any(|p| {
+                let end = self.log.watermarks(&TopicPartition::new(TOPIC, p.partition.0)).unwrap().end;
+                p.applied < end || p.waiting > 0
+            });
+            if !behind {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not settled: {status:#?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Every row, by key.
+    pub fn rows(&self) -> BTreeMap<String, Row> {
+        let mut rows = BTreeMap::new();
+        let mut cursor = None;
+        loop {
+            let list = self.node().list("ledger", Vec::new(), cursor, 1000, None);
+            let page = self.runtime.as_ref().unwrap().block_on(list).unwrap().value;
+            for row in page.rows {
+                rows.insert(String::from_utf8(row.key.clone()).unwrap(), row);
+            }
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return rows,
+            }
+        }
+    }
+
+    pub fn ledgers(&self) -> BTreeMap<String, Ledger> {
+        let parse = |(key, row): (String, Row)| (key, serde_json::from_str(row.json.get()).unwrap());
+        self.rows().into_iter().map(parse).collect()
+    }
+
+    pub fn books(&self) -> Books {
+        self.node().status().topics[0].views[0].books
+    }
+
+    /// Stops in good order and starts again on the same data.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+
+    pub fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        let report = self.runtime.as_ref().unwrap().block_on(running.stop(Duration::from_secs(10)));
+        assert!(report.clean(), "{report:?}");
+        self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(5));
+    }
+
+    /// What a kill -9 leaves: the files as they are at this moment, and a new life on them.
+    pub fn crash(&mut self) {
+        self.lives += 1;
+        let next = self.dir.path().join(format!("life-{}", self.lives));
+        copy_dir(&self.data, &next);
+        drop(self.running.take());
+        self.runtime.take().unwrap().shutdown_background();
+        self.data = next;
+        self.start();
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Copies a directory that may change meanwhile, again until no file came or went under the copying hands.
+fn copy_dir(from: &Path, to: &Path) {
+    for _ in 0..200 {
+        let _ = std::fs::remove_dir_all(to);
+        let before = files(from);
+        for file in &before {
+            let target = to.join(file);
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            let _ = std::fs::copy(from.join(file), &target);
+        }
+        if files(from) == before {
+            return;
+        }
+    }
+    panic!("{} never holds still", from.display());
+}
+
+/// All files below a directory, sorted so that RocksDB's CURRENT and MANIFEST come before what they name.
+fn files(root: &Path) -> Vec<PathBuf> {
+    let (mut found, mut open) = (Vec::new(), vec![root.to_path_buf()]);
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(entry.path()),
+                _ => found.push(entry.path().strip_prefix(root).unwrap().to_path_buf()),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A policy that decides the same for every event that a view rejects.
+pub fn on_reject(decision: Decision) -> Policy {
+    Policy { rejected: decision, ..Policy::default() }
+}
