@@ -120,6 +120,7 @@ impl Flow {
     pub async fn pump(&mut self) -> Result<Pumped, Fatal> {
         let committed = self.settle();
         self.read_board().await?;
+        self.apart.settled(committed.epoch.max(self.void_to));
         if !self.recovery.done(&committed) {
             return Ok(Pumped::Idle);
         }
@@ -146,7 +147,6 @@ impl Flow {
             self.in_flight.pop_front();
         }
         self.homes.passivate(committed.epoch);
-        self.apart.settled(committed.epoch);
         committed
     }
 
@@ -241,7 +241,9 @@ impl Flow {
                 Notice::Released(cell) => self.let_go(&cell).await?,
                 Notice::StillHeld(cell) => self.apart.again(&cell),
                 Notice::Parked(cell) => {
-                    if self.apart.parked(&cell, self.epoch + 1) {
+                    // What the home has queued as waiting until it hears of this was dealt before now.
+                    let uncollected = u64::from(self.dealt_to != self.collected_to);
+                    if self.apart.parked(&cell, self.epoch + uncollected) {
                         self.let_go(&cell).await?;
                     } else {
                         self.homes.tell(&cell, ShardMessage::Park(cell.clone()));
