@@ -146,6 +146,8 @@ fn quiet() -> Options {
     options.set_paranoid_checks(true);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(MIB);
+    // RocksDB would reserve 4 MiB of disk for it, in each of many databases.
+    options.set_manifest_preallocation_size(64 * 1024);
     options.set_log_level(LogLevel::Warn);
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);

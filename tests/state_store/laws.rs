@@ -85,6 +85,41 @@ fn atomic_when_the_durability_changes_between_openings() {
     want.assert_equals(&open(directory.path(), Durability::Log).unwrap());
 }
 
+/// Memtables that fill up are flushed without being asked: that must not tear rows, held records and position apart.
+#[test]
+fn atomic_when_rocksdb_flushes_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let generation = open(directory.path(), Durability::Log).unwrap();
+    let tag = generation.tags()[0];
+    for position in 1..=60 {
+        let mut next = first_row(&generation, &format!("key-{position:03}"), &noise(100_000, position), position);
+        next.deltas[0].held.push(HeldChange::Put(held(tag, "k", position, Standing::Waiting)));
+        next.deltas[0].views[0].books.consumed += 1;
+        next.deltas[0].views[0].books.waiting += 1;
+        generation.commit(&next).unwrap();
+    }
+    assert_eq!(generation.durable(), Position::ZERO);
+    let copied = tempfile::tempdir().unwrap();
+    copy(directory.path(), copied.path());
+    let back = open(copied.path(), Durability::Log).unwrap();
+    let rows = back.snapshot_read().list(tag, b"", None, usize::MAX).unwrap().rows;
+    assert!(back.applied() > Position(10), "RocksDB flushed nothing by itself: {}", back.applied());
+    assert!(back.applied() < Position(60), "nothing was left in memory");
+    assert_eq!(rows.len() as u64, back.applied().0);
+    assert_eq!(back.held_of(tag, b"k", Offset(0), 99).unwrap().len() as u64, back.applied().0);
+    assert_eq!(back.recompute(tag).unwrap(), back.view_totals()[0]);
+}
+
+/// JSON text that does not compress.
+fn noise(len: usize, seed: u64) -> String {
+    let mut state = seed;
+    let digits = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + (state >> 59) as u8 % 26)
+    });
+    format!("\"{}\"", digits.take(len).collect::<String>())
+}
+
 /// A reader that started before a commit sees nothing of it.
 #[test]
 fn atomic_for_readers() {
