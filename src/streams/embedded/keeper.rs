@@ -48,12 +48,12 @@ pub(super) fn start(log: &Arc<Inner>) -> Result<()> {
     let (log, stop) = (Arc::downgrade(log), log.stop.clone());
     thread::Builder::new()
         .name("segno-log".into())
-        .spawn(move || keep(&log, &stop, tick.min(RETENTION_EVERY)))
+        .spawn(move || keep(&log, &stop, tick.min(RETENTION_EVERY), RETENTION_EVERY))
         .map(|_| ())
         .map_err(|e| Error::Storage { reason: format!("cannot start the log's thread: {e}") })
 }
 
-fn keep(log: &Weak<Inner>, stop: &Stop, tick: Duration) {
+pub(super) fn keep(log: &Weak<Inner>, stop: &Stop, tick: Duration, retain_every: Duration) {
     let mut retained = Instant::now();
     while !stop.wait(tick) {
         let Some(log) = log.upgrade() else { return };
@@ -61,7 +61,7 @@ fn keep(log: &Weak<Inner>, stop: &Stop, tick: Duration) {
             return;
         }
         log.sync_if_needed();
-        if retained.elapsed() >= RETENTION_EVERY {
+        if retained.elapsed() >= retain_every {
             retained = Instant::now();
             retain(&log);
         }

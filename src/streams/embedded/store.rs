@@ -125,6 +125,17 @@ impl Store {
         }
     }
 
+    /// Makes one table of all records.
+    #[cfg(test)]
+    pub fn compact(&self) {
+        let family = self.records().unwrap();
+        self.db.flush_cf(family).unwrap();
+        let mut options = rocksdb::CompactOptions::default();
+        options.set_change_level(true);
+        options.set_target_level(6);
+        self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
+    }
+
     /// The offset of the last record of a partition that is still stored.
     pub fn last_offset(&self, at: &TopicPartition, slot: Slot) -> Result<Option<u64>> {
         let mut options = ReadOptions::default();

@@ -83,3 +83,59 @@ fn an_append_larger_than_a_request_keeps_its_order() {
     assert!(batch.iter().zip(0_u32..).all(|(r, n)| r.value == Some(&n.to_be_bytes()[..])));
     assert_eq!(batch.len(), 20_000);
 }
+
+#[test]
+fn dropping_whole_files_spares_the_first_record_that_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(10, dir.path());
+    let at = TopicPartition::new("t", 0);
+    for start in [4, 9] {
+        // All records are in one table, so the last one is also the table's last key.
+        log.inner.store().unwrap().compact();
+        log.truncate_before(&at, Position(start)).unwrap();
+        let from = [(PartitionId(0), Position(start))];
+        let mut reader = log.readers("t", &from, Prefetch { bytes: 0 }).unwrap().remove(0);
+        assert_eq!(reader.drain(ALL).unwrap().len() as u64, 10 - start);
+    }
+    log.truncate_before(&at, Position(10)).unwrap();
+    log.inner.store().unwrap().compact();
+    drop(log);
+    let log = Embedded::open(EmbeddedOptions::new(dir.path())).unwrap();
+    assert_eq!(log.append("t", vec![NewRecord::default()]).unwrap()[0].offset.0, 10);
+}
+
+fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn an_interval_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let fsync = Fsync::Interval(Duration::from_millis(20));
+    let log = Embedded::open(EmbeddedOptions { fsync, ..EmbeddedOptions::new(dir.path()) }).unwrap();
+    log.create_topic("t", 1, Timestamps::Create).unwrap();
+    for _ in 0..3 {
+        log.append("t", vec![NewRecord::default()]).unwrap();
+        wait_until("nobody synced", || !log.inner.unsynced.load(Ordering::Acquire));
+    }
+}
+
+#[test]
+fn retention_runs_by_itself_and_ends_with_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions { retention_time: Some(Duration::from_secs(1)), ..EmbeddedOptions::new(dir.path()) };
+    drop(log_of(10, dir.path()));
+    let log = Embedded::open(options).unwrap();
+    let keeper = thread::spawn({
+        let (log, stop) = (Arc::downgrade(&log.inner), log.inner.stop.clone());
+        move || keeper::keep(&log, &stop, Duration::from_millis(2), Duration::from_millis(10))
+    });
+    let at = TopicPartition::new("t", 0);
+    wait_until("nothing was dropped", || log.watermarks(&at).unwrap().start == Position(10));
+    log.close(Duration::from_secs(5));
+    keeper.join().unwrap();
+}

@@ -26,6 +26,8 @@ use crate::record::NewRecord;
 mod partition;
 mod reader;
 mod script;
+#[cfg(test)]
+mod tests;
 
 use partition::Partition;
 use reader::MemoryReader;
