@@ -86,6 +86,7 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+log.retention.ms=-1
 log.initial.task.delay.ms=500
 log.retention.check.interval.ms=500
 log.segment.delete.delay.ms=500
