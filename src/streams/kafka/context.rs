@@ -31,7 +31,8 @@ pub(super) struct Lane {
     end: AtomicU64,
     /// Bytes that wait in the client's queue, as of the last statistics.
     pub queued: AtomicU64,
-    /// Set when the partition has lost its leader: the topic may be gone. The reader asks, for here nothing may wait.
+    /// Set when the metadata does not name the partition: the topic may be gone. The reader asks, for here nothing may
+    /// wait.
     pub doubtful: AtomicBool,
     failure: Mutex<Option<Error>>,
 }
@@ -208,8 +209,8 @@ struct Partition {
     /// The last stable offset, −1001 before the first fetch.
     ls_offset: i64,
     fetchq_size: u64,
-    /// The leader's node, −1 without one.
-    leader: i64,
+    /// True until the topic's metadata names the partition, and again when it no longer does.
+    unknown: bool,
 }
 
 impl Context {
@@ -228,7 +229,7 @@ impl Context {
                 if let Ok(end) = u64::try_from(partition.ls_offset) {
                     lane.raise_end(Position(end));
                 }
-                if reached && partition.leader < 0 {
+                if reached && partition.unknown {
                     lane.doubtful.store(true, Ordering::Relaxed);
                     lane.ready.notify_one();
                 }
@@ -251,7 +252,7 @@ mod tests {
         let context = context();
         for (lso, end) in [(-1001, 3), (9, 9), (5, 9)] {
             let json = format!(
-                r#"{{"brokers":{{}},"topics":{{"t":{{"partitions":{{"0":{{"ls_offset":{lso},"fetchq_size":7,"leader":1}}}}}}}}}}"#
+                r#"{{"brokers":{{}},"topics":{{"t":{{"partitions":{{"0":{{"ls_offset":{lso},"fetchq_size":7,"unknown":false}}}}}}}}}}"#
             );
             context.stats_raw(json.as_bytes());
             assert_eq!(context.lanes[0].end(), Position(end));
