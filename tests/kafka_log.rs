@@ -288,6 +288,7 @@ fn wrong_credentials_are_told_at_once_and_never_repeated() {
     let error = Kafka::connect(plain).unwrap().topic("t").unwrap_err();
     println!("{error}");
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("security.protocol"), "{error}");
 }
 
 #[test]

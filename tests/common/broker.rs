@@ -1,20 +1,23 @@
 //! A real Apache Kafka broker for tests, and what a test needs to put there.
 //!
-//! [`shared`] is the broker of the whole run: the one whose directory `SEGNO_TEST_KAFKA` names (see `scripts/kafka.sh
-//! start DIR`), or else one for this test program, started on first use. Tests share it and use topics of their own.
+//! [`shared`] is the broker of the whole run, which `scripts/with-kafka.sh` starts and names in `SEGNO_TEST_KAFKA` and
+//! `SEGNO_TEST_KAFKA_SASL`; without one, a broker for this test program, started on first use. Tests share it and use
+//! topics of their own.
 //! [`Broker::own`] is a broker for one test, which may kill it. A broker started here lives as long as a pipe that this
 //! process holds: however the process ends, the broker ends with it.
 //!
 //! Records are written with plain rdkafka and none of Segno's code, so that a test judges Segno by somebody else's work.
 #![allow(dead_code)]
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -57,12 +60,10 @@ struct Running {
 /// The broker that all tests of this run share.
 pub fn shared() -> &'static Broker {
     static SHARED: OnceLock<Broker> = OnceLock::new();
-    SHARED.get_or_init(|| match std::env::var("SEGNO_TEST_KAFKA") {
-        Ok(dir) => {
-            let (plaintext, sasl) = addresses(Path::new(&dir));
-            Broker { plaintext, sasl, running: None }
-        }
-        Err(_) => Broker::launch(true),
+    SHARED.get_or_init(|| match (std::env::var("SEGNO_TEST_KAFKA"), std::env::var("SEGNO_TEST_KAFKA_SASL")) {
+        (Ok(plaintext), Ok(sasl)) => Broker { plaintext, sasl, running: None },
+        (Ok(_), Err(_)) => panic!("SEGNO_TEST_KAFKA is set, SEGNO_TEST_KAFKA_SASL is not: use scripts/with-kafka.sh"),
+        _ => Broker::launch(true),
     })
 }
 
@@ -194,7 +195,7 @@ impl Broker {
         let producer: FutureProducer = config.create().expect("a producer");
         producer.init_transactions(PATIENCE).expect("init transactions");
         producer.begin_transaction().expect("begin");
-        Transaction { producer }
+        Transaction { producer, last: RefCell::default() }
     }
 
     pub fn aborted(&self, topic: &str, records: &[Put<'_>]) {
@@ -221,21 +222,40 @@ impl Drop for Broker {
 
 pub struct Transaction {
     producer: FutureProducer,
+    /// The last record of each partition that the transaction wrote to.
+    last: RefCell<HashMap<(String, i32), i64>>,
 }
 
 impl Transaction {
     pub fn produce(&self, topic: &str, records: &[Put<'_>]) -> Vec<i64> {
         let offsets = wait(send(&self.producer, topic, records));
         self.producer.flush(PATIENCE).expect("flush");
+        for (record, offset) in records.iter().zip(&offsets) {
+            self.last.borrow_mut().insert((topic.to_owned(), record.partition), *offset);
+        }
         offsets
     }
 
     pub fn commit(self) {
         self.producer.commit_transaction(PATIENCE).expect("commit");
+        self.wait_for_markers();
     }
 
     pub fn abort(self) {
         self.producer.abort_transaction(PATIENCE).expect("abort");
+        self.wait_for_markers();
+    }
+
+    /// The broker answers once it has decided; the markers in the partitions come a moment later.
+    fn wait_for_markers(&self) {
+        for ((topic, partition), last) in &*self.last.borrow() {
+            let end = || self.producer.client().fetch_watermarks(topic, *partition, PATIENCE).expect("ends").1;
+            let deadline = Instant::now() + PATIENCE;
+            while end() < last + 2 {
+                assert!(Instant::now() < deadline, "no marker in {topic}/{partition}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 }
 

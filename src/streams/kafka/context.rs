@@ -74,6 +74,8 @@ pub(super) struct Context {
     /// What the last connection attempt died of. A transport failure names an address and a reason, whereas the event
     /// that follows it only counts brokers.
     trouble: Mutex<Option<String>>,
+    /// True once a broker has answered a question.
+    answered: AtomicBool,
     /// An error that ends every use of this client.
     failure: Mutex<Option<Error>>,
     /// True from the loss of all brokers until one is back: one episode, one warning.
@@ -82,7 +84,14 @@ pub(super) struct Context {
 
 impl Context {
     pub fn new(options: Arc<KafkaOptions>, lanes: Vec<Arc<Lane>>) -> Self {
-        Context { options, lanes, trouble: Mutex::new(None), failure: Mutex::new(None), lost: AtomicBool::new(false) }
+        Context {
+            options,
+            lanes,
+            trouble: Mutex::new(None),
+            answered: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            lost: AtomicBool::new(false),
+        }
     }
 
     pub fn failure(&self) -> Option<Error> {
@@ -91,13 +100,20 @@ impl Context {
 
     /// Forgets what went wrong, after something went right.
     pub fn recovered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
         *lock(&self.failure) = None;
         *lock(&self.trouble) = None;
     }
 
     /// The error for "nobody answered", with the best reason there is.
     pub fn unreachable(&self, otherwise: &str) -> Error {
-        let reason = lock(&self.trouble).clone().unwrap_or_else(|| otherwise.to_owned());
+        let mut reason = lock(&self.trouble).clone().unwrap_or_else(|| otherwise.to_owned());
+        // Somebody listens there, but speaks another protocol. librdkafka's words for it depend on when the other side
+        // hung up.
+        let cut_off = ["state APIVERSION", "state UP", "state SSL_HANDSHAKE"].iter().any(|s| reason.contains(s));
+        if cut_off && !self.answered.load(Ordering::Relaxed) {
+            reason.push_str("; the connection was cut off: does this listener want another `security.protocol`?");
+        }
         Error::Unreachable { brokers: self.options.brokers.clone(), reason }
     }
 

@@ -161,10 +161,10 @@ impl Appender {
     }
 
     fn partitions(&self, topic: &str) -> Result<u32> {
-        if let Some((count, asked)) = lock(&self.shapes).get(topic) {
-            if asked.elapsed() < SHAPE_AGE {
-                return Ok(*count);
-            }
+        if let Some((count, asked)) = lock(&self.shapes).get(topic)
+            && asked.elapsed() < SHAPE_AGE
+        {
+            return Ok(*count);
         }
         let count = self.asker.topic(topic)?.partitions;
         lock(&self.shapes).insert(topic.to_owned(), (count, Instant::now()));

@@ -57,8 +57,10 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("reconnect.backoff.max.ms", "2000"),
 ];
 
-/// Largest answer of one fetch per partition, unless the read-ahead is smaller.
-const FETCH_BYTES: usize = 1024 * 1024;
+/// Bounds of what one fetch may bring per partition, as it is on the wire. The read-ahead is checked before a fetch, in
+/// bytes as they are after decompression: it may be passed by one fetch, times the ratio of the compression (about four
+/// for JSON). Hence a fetch is a part of the read-ahead, and never more than this.
+const FETCH_BYTES: std::ops::RangeInclusive<usize> = 16 * 1024..=1024 * 1024;
 /// librdkafka's own bounds of `queued.max.messages.kbytes`.
 const QUEUE_KBYTES: std::ops::RangeInclusive<usize> = 1..=2_097_151;
 
@@ -121,7 +123,10 @@ pub(super) fn reading(options: &KafkaOptions, prefetch: Prefetch) -> ClientConfi
     if !options.properties.contains_key("fetch.message.max.bytes")
         && !options.properties.contains_key("max.partition.fetch.bytes")
     {
-        config.set("fetch.message.max.bytes", prefetch.bytes.clamp(16 * 1024, FETCH_BYTES).to_string());
+        config.set(
+            "fetch.message.max.bytes",
+            (prefetch.bytes / 4).clamp(*FETCH_BYTES.start(), *FETCH_BYTES.end()).to_string(),
+        );
     }
     config
         // `assign` wants a name for a group, though nothing is ever committed to it and nobody joins it.
