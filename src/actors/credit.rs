@@ -31,8 +31,8 @@ impl Credits {
         let bytes = self.limit.bytes.saturating_sub(self.used.bytes).min(batch.bytes);
         // A reader admits its first record whatever its size, so a sliver of credit would be overdrawn by every
         // batch: wait until a fair share of a batch is free again.
-        let worthwhile = records * 4 >= batch.records.min(self.limit.records)
-            && bytes * 4 >= batch.bytes.min(self.limit.bytes);
+        let worthwhile =
+            records * 4 >= batch.records.min(self.limit.records) && bytes * 4 >= batch.bytes.min(self.limit.bytes);
         worthwhile.then_some(Limit { records, bytes })
     }
 

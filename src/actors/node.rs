@@ -260,7 +260,13 @@ fn view_status(topic: &TopicShared) -> Vec<ViewStatus> {
             digest = digest.wrapping_add(totals.digest);
             books += totals.books;
         }
-        ViewStatus { view: view.name.clone(), version: view.version, rows: rows.max(0) as u64, digest: format!("{digest:032x}"), books }
+        ViewStatus {
+            view: view.name.clone(),
+            version: view.version,
+            rows: rows.max(0) as u64,
+            digest: format!("{digest:032x}"),
+            books,
+        }
     };
     topic.views.iter().enumerate().map(sum).collect()
 }

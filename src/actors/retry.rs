@@ -48,12 +48,8 @@ mod tests {
 
     #[test]
     fn waits_grow_until_the_attempts_are_used_up() {
-        let options = RetryOptions {
-            attempts: 4,
-            initial: Duration::from_millis(100),
-            factor: 2.0,
-            max: Duration::from_secs(1),
-        };
+        let options =
+            RetryOptions { attempts: 4, initial: Duration::from_millis(100), factor: 2.0, max: Duration::from_secs(1) };
         let mut retry = Retry::new(&options);
         let waits: Vec<_> = (1..=4).map(|made| retry.next(made)).collect();
         assert!(waits[..3].iter().all(Option::is_some) && waits[3].is_none(), "{waits:?}");

@@ -15,6 +15,7 @@ use crate::record::{NewRecord, RecordBatch};
 pub mod decode;
 pub mod embedded;
 mod error;
+pub mod kafka;
 pub mod memory;
 pub mod murmur2;
 

@@ -262,8 +262,7 @@ impl Flow {
     /// Starts again what a hanging fold blocks.
     pub async fn look_for_overruns(&mut self, now: Instant) -> Result<(), Fatal> {
         let limit = self.options.fold_time_limit;
-        let hanging =
-            self.homes.members_mut().find_map(|member| member.observed.overrun(&member.progress, now, limit));
+        let hanging = self.homes.members_mut().find_map(|member| member.observed.overrun(&member.progress, now, limit));
         if let Some((offset, view)) = hanging {
             tracing::error!(at = %self.at(), %offset, view, ?limit, "a fold runs over its time limit; the shards start anew without it");
             self.recovery.suspect(view, offset);
@@ -337,6 +336,7 @@ pub(super) fn actors_failed(at: &TopicPartition, reason: &str) -> Fatal {
         at: Some(at.clone()),
         fault: streams::Fault::Internal,
         reason: reason.to_owned(),
-        next: "this is a fault of the program: nothing that was committed is lost; start again and report it".to_owned(),
+        next: "this is a fault of the program: nothing that was committed is lost; start again and report it"
+            .to_owned(),
     }
 }

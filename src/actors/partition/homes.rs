@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ractor::{Actor, ActorId, ActorRef, ActorProcessingErr};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 
 use super::PartitionMessage;
 use crate::actors::board::Cell;
@@ -32,7 +32,12 @@ pub struct Nursery {
 
 impl Nursery {
     /// Starts a shard under the partition's supervision.
-    pub async fn start(&self, role: Role, progress: Arc<Progress>, replace_thread: bool) -> Result<Member, ActorProcessingErr> {
+    pub async fn start(
+        &self,
+        role: Role,
+        progress: Arc<Progress>,
+        replace_thread: bool,
+    ) -> Result<Member, ActorProcessingErr> {
         let fence = Arc::new(AtomicBool::new(false));
         let start = ShardStart {
             role,

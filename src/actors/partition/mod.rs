@@ -86,7 +86,8 @@ impl Actor for Partition {
         let ready = start.reader.ready();
         let board = start.setting.board.clone();
         let tick = (start.flow.fold_time_limit / 4).max(Duration::from_millis(5));
-        let flow = Flow::start(myself.clone(), start.setting, start.flow, start.reader, start.published.clone()).await?;
+        let flow =
+            Flow::start(myself.clone(), start.setting, start.flow, start.reader, start.published.clone()).await?;
         let waker = tokio::spawn(wake(myself.clone(), pumping.clone(), ready, board, flow.committed(), tick));
         start.published.running();
         Ok(PartitionState {

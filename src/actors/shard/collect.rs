@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use super::core::{Shard, Tail};
 use super::Handover;
+use super::core::{Shard, Tail};
+use crate::actors::aggregate::Slot;
 use crate::actors::board::Cell;
 use crate::position::Offset;
-use crate::state::{Delta, Standing, ViewChange, digest, keys};
-use crate::actors::aggregate::Slot;
 use crate::state::ViewTag;
+use crate::state::{Delta, Standing, ViewChange, digest, keys};
 
 impl Shard {
     /// Everything since the last collect, sorted. The aggregates count as not in the store until `epoch` is committed.
@@ -66,7 +66,13 @@ impl Shard {
 }
 
 /// Encodes a row that has changed, with its part of the digest.
-pub(super) fn hand_over(key: &[u8], slot: &mut Slot, tag: ViewTag, rows: &mut crate::state::Rows, change: &mut ViewChange) {
+pub(super) fn hand_over(
+    key: &[u8],
+    slot: &mut Slot,
+    tag: ViewTag,
+    rows: &mut crate::state::Rows,
+    change: &mut ViewChange,
+) {
     if !std::mem::take(&mut slot.changed) {
         return;
     }

@@ -1,0 +1,152 @@
+//! Questions to the cluster: a topic's shape, a partition's ends, positions for a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+use super::client::Client;
+use super::context::{Context, is_transport};
+use super::offsets::{self, Listed, Spec};
+use super::{KafkaOptions, properties};
+use crate::position::{PartitionId, Position, Timestamp, TopicPartition};
+use crate::streams::{Error, Result, TimeLookup, TopicInfo, Watermarks};
+
+/// How long the first attempt may take; each one after it takes twice as long. Short, so that refused credentials are
+/// noticed long before the whole time is up; doubling, so that a slow network gets through in the end.
+const FIRST_ATTEMPT: Duration = Duration::from_millis(500);
+
+/// Asks, within the request timeout.
+pub(super) struct Asker {
+    options: Arc<KafkaOptions>,
+    client: Client,
+}
+
+impl Asker {
+    pub fn new(options: Arc<KafkaOptions>) -> Result<Asker> {
+        let context = Context::new(options.clone(), Vec::new());
+        let client = Client::start(&options, &properties::asking(&options), context)?;
+        Ok(Asker { options, client })
+    }
+
+    pub fn topic(&self, topic: &str) -> Result<TopicInfo> {
+        let partitions = self.attempts(topic, |left| {
+            let consumer = self.client.consumer();
+            let metadata = consumer.fetch_metadata(Some(topic), left);
+            let metadata =
+                metadata.map_err(|error| (error.rdkafka_error_code().unwrap_or(Code::Fail), String::new()))?;
+            let Some(found) = metadata.topics().first() else { return Err((Code::UnknownTopic, String::new())) };
+            match found.error() {
+                Some(error) => Err((error.into(), String::new())),
+                None => Ok(found.partitions().len() as u32),
+            }
+        })?;
+        let cluster = self.client.consumer().client().fetch_cluster_id(self.options.request_timeout);
+        let cluster = cluster.ok_or_else(|| self.client.context().unreachable("the cluster did not tell its id"))?;
+        Ok(TopicInfo { name: topic.to_owned(), cluster, partitions })
+    }
+
+    pub fn watermarks(&self, at: &TopicPartition) -> Result<Watermarks> {
+        let mut all = self.all_watermarks(&at.topic, &[at.partition])?;
+        all.remove(&at.partition).ok_or_else(|| Error::PartitionMissing { at: at.clone() })
+    }
+
+    pub fn all_watermarks(&self, topic: &str, partitions: &[PartitionId]) -> Result<BTreeMap<PartitionId, Watermarks>> {
+        let count = self.topic(topic)?.partitions;
+        if let Some(partition) = partitions.iter().find(|partition| partition.0 >= count) {
+            return Err(Error::PartitionMissing { at: TopicPartition::new(topic, partition.0) });
+        }
+        // The start first: retention may move it on meanwhile, but never beyond the end that is asked for after it.
+        let starts = self.list(topic, partitions, Spec::Start)?;
+        let ends = self.list(topic, partitions, Spec::End)?;
+        let position = |listed: &Listed| Position(u64::try_from(listed.offset).unwrap_or(0));
+        let ends: BTreeMap<_, _> = ends.iter().map(|l| (l.partition, position(l))).collect();
+        let both = starts.iter().filter_map(|listed| {
+            let end = *ends.get(&listed.partition)?;
+            Some((listed.partition, Watermarks { start: position(listed), end }))
+        });
+        Ok(both.collect())
+    }
+
+    pub fn positions_at(
+        &self,
+        topic: &str,
+        partitions: &[PartitionId],
+        time: Timestamp,
+    ) -> Result<Vec<(PartitionId, TimeLookup)>> {
+        // Ends before look-ups: what is appended in between then lies above the end, and nothing is passed over.
+        let all = self.all_watermarks(topic, partitions)?;
+        let found: BTreeMap<_, _> = match time.0 {
+            // Kafka takes negative times for other questions. No record is older than "no timestamp", −1, so the first
+            // one is the answer.
+            i64::MIN..0 => BTreeMap::new(),
+            millis => self.list(topic, partitions, Spec::At(millis))?.into_iter().map(|l| (l.partition, l)).collect(),
+        };
+        let answer = |partition: &PartitionId| {
+            let missing = || Error::PartitionMissing { at: TopicPartition::new(topic, partition.0) };
+            let Watermarks { start, end } = *all.get(partition).ok_or_else(missing)?;
+            let lookup = match found.get(partition) {
+                Some(listed) if listed.offset >= 0 => TimeLookup::Found {
+                    position: Position(listed.offset as u64),
+                    timestamp: (listed.timestamp >= 0).then_some(Timestamp(listed.timestamp)),
+                },
+                None if time.0 < 0 && start < end => TimeLookup::Found { position: start, timestamp: None },
+                _ => TimeLookup::AtEnd { position: end },
+            };
+            Ok((*partition, lookup))
+        };
+        partitions.iter().map(answer).collect()
+    }
+
+    fn list(&self, topic: &str, partitions: &[PartitionId], spec: Spec) -> Result<Vec<Listed>> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.attempts(topic, |left| {
+            let listed = offsets::list(self.client.native(), topic, partitions, spec, left)?;
+            match listed.iter().find_map(|l| l.error.map(|error| (l.partition, error))) {
+                Some((partition, error)) => Err((error, format!("partition {partition}: {error}"))),
+                None => Ok(listed),
+            }
+        })
+    }
+
+    /// Tries until it works, until it cannot work, or until the time is up.
+    fn attempts<T>(
+        &self,
+        topic: &str,
+        mut attempt: impl FnMut(Duration) -> std::result::Result<T, (Code, String)>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + self.options.request_timeout;
+        let context = self.client.context();
+        let mut patience = FIRST_ATTEMPT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (code, text) = match attempt(left.min(patience).max(Duration::from_millis(1))) {
+                Ok(answer) => {
+                    context.recovered();
+                    return Ok(answer);
+                }
+                Err(problem) => problem,
+            };
+            if matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::InvalidTopic) {
+                return Err(Error::TopicMissing { log: super::KIND, topic: topic.to_owned() });
+            }
+            if let Some(failure) = context.failure() {
+                return Err(failure);
+            }
+            if !is_transport(code) {
+                return Err(context.typed(code, topic, &text));
+            }
+            if Instant::now() >= deadline {
+                let seconds = self.options.request_timeout.as_secs_f32();
+                return Err(context.unreachable(&format!("no answer within {seconds} s ({code})")));
+            }
+            patience *= 2;
+            // A refused connection answers at once; do not spin on it.
+            std::thread::sleep(Duration::from_millis(20).min(left));
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Appends records: an idempotent producer, all in-sync replicas, Kafka's own mapping of keys to partitions.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+
+use super::asking::Asker;
+use super::context::{Context, lock};
+use super::{KafkaOptions, limits, properties};
+use crate::position::{Offset, PartitionId, TopicPartition};
+use crate::record::NewRecord;
+use crate::streams::{Appended, Error, Result, murmur2};
+
+/// How long a topic's partition count is believed.
+const SHAPE_AGE: Duration = Duration::from_secs(30);
+/// librdkafka's default of `message.max.bytes`.
+const MOST_BYTES: usize = 1_000_000;
+/// Time beyond `message.timeout.ms` after which a delivery report is not expected any more.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// One `append` that waits for its delivery reports.
+#[derive(Default)]
+pub(super) struct Pending {
+    state: Mutex<Reports>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Reports {
+    outstanding: usize,
+    delivered: Vec<Option<Appended>>,
+    /// The failure with the smallest index.
+    failed: Option<(usize, Code)>,
+}
+
+impl Reports {
+    fn fail(&mut self, index: usize, code: Code) {
+        if self.failed.is_none_or(|(first, _)| index < first) {
+            self.failed = Some((index, code));
+        }
+    }
+}
+
+/// Travels with a message and comes back with its delivery report.
+pub(super) struct Ticket {
+    index: usize,
+    pending: Arc<Pending>,
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        let mut reports = lock(&ticket.pending.state);
+        match result {
+            Ok(message) => {
+                let offset = Offset(u64::try_from(message.offset()).unwrap_or(0));
+                let partition = PartitionId(message.partition() as u32);
+                reports.delivered[ticket.index] = Some(Appended { partition, offset });
+            }
+            Err((error, _)) => reports.fail(ticket.index, error.rdkafka_error_code().unwrap_or(Code::Fail)),
+        }
+        reports.outstanding -= 1;
+        if reports.outstanding == 0 {
+            ticket.pending.changed.notify_all();
+        }
+    }
+}
+
+/// The producer, made by the first append.
+pub(super) struct Appender {
+    options: Arc<KafkaOptions>,
+    asker: Arc<Asker>,
+    producer: Mutex<Option<Arc<ThreadedProducer<Context>>>>,
+    shapes: Mutex<HashMap<String, (u32, Instant)>>,
+    turn: AtomicU32,
+}
+
+impl Appender {
+    pub fn new(options: Arc<KafkaOptions>, asker: Arc<Asker>) -> Appender {
+        Appender {
+            options,
+            asker,
+            producer: Mutex::new(None),
+            shapes: Mutex::new(HashMap::new()),
+            turn: AtomicU32::new(0),
+        }
+    }
+
+    pub fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<Appended>> {
+        let partitions = self.partitions(topic)?;
+        let placed = records.iter().map(|record| self.place(topic, partitions, record)).collect::<Result<Vec<_>>>()?;
+        let producer = self.producer()?;
+        let pending = Arc::new(Pending::default());
+        lock(&pending.state).delivered = vec![None; records.len()];
+        let wait = self.timeout(&properties::appending(&self.options)) + GRACE;
+        for (index, (record, partition)) in records.iter().zip(&placed).enumerate() {
+            lock(&pending.state).outstanding += 1;
+            if let Err(code) = send(&producer, topic, record, *partition, index, &pending, wait) {
+                let mut reports = lock(&pending.state);
+                reports.outstanding -= 1;
+                reports.fail(index, code);
+                break;
+            }
+        }
+        let failed = {
+            let reports = lock(&pending.state);
+            let waited = pending.changed.wait_timeout_while(reports, wait, |r| r.outstanding > 0);
+            let mut reports = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if reports.outstanding > 0 {
+                let silent = reports.delivered.iter().position(Option::is_none).unwrap_or(0);
+                reports.fail(silent, Code::MessageTimedOut);
+            }
+            match reports.failed {
+                None => return Ok(reports.delivered.iter().flatten().copied().collect()),
+                Some(failed) => failed,
+            }
+        };
+        let (index, code) = failed;
+        if producer.client().fatal_error().is_some() {
+            // It will never work again; the next append makes a new one.
+            self.let_go(&producer);
+        }
+        let record = records.get(index).map_or(0, size);
+        Err(self.failure(topic, &producer, index, placed.get(index).copied().unwrap_or(0), record, code))
+    }
+
+    /// Lets go of the producer, in a thread, since that may wait for the network; tells when it is gone.
+    pub fn close(&self, gone: impl FnOnce() + Send + 'static) {
+        let producer = lock(&self.producer).take();
+        // Without a thread the producer is dropped here and now, which is slower but no less right.
+        let _ = thread::Builder::new().name("segno-kafka-close".to_owned()).spawn(move || {
+            drop(producer);
+            gone();
+        });
+    }
+
+    fn let_go(&self, failed: &Arc<ThreadedProducer<Context>>) {
+        let mut producer = lock(&self.producer);
+        if producer.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
+            *producer = None;
+        }
+    }
+
+    fn producer(&self) -> Result<Arc<ThreadedProducer<Context>>> {
+        let mut producer = lock(&self.producer);
+        if let Some(producer) = &*producer {
+            return Ok(producer.clone());
+        }
+        let config = properties::appending(&self.options);
+        properties::native(&config)?;
+        let context = Context::new(self.options.clone(), Vec::new());
+        let made = config.create_with_context(context).map_err(|error| properties::creation(&self.options, &error))?;
+        Ok(producer.insert(Arc::new(made)).clone())
+    }
+
+    fn partitions(&self, topic: &str) -> Result<u32> {
+        if let Some((count, asked)) = lock(&self.shapes).get(topic)
+            && asked.elapsed() < SHAPE_AGE
+        {
+            return Ok(*count);
+        }
+        let count = self.asker.topic(topic)?.partitions;
+        lock(&self.shapes).insert(topic.to_owned(), (count, Instant::now()));
+        Ok(count)
+    }
+
+    fn place(&self, topic: &str, partitions: u32, record: &NewRecord) -> Result<u32> {
+        if let Some(timestamp) = record.timestamp.filter(|t| *t == 0 || *t < -1) {
+            let reason = match timestamp {
+                0 => "librdkafka cannot write the timestamp 0 (it would become the present): use 1, or none".to_owned(),
+                other => format!("Kafka takes no timestamp before 1970, and this is {other} ms"),
+            };
+            return Err(Error::Other(format!("append to {topic}: {reason}")));
+        }
+        match (record.partition, &record.key) {
+            (Some(partition), _) if partition < partitions => Ok(partition),
+            (Some(partition), _) => Err(Error::PartitionMissing { at: TopicPartition::new(topic, partition) }),
+            (None, Some(key)) => Ok(murmur2::partition_of(key, partitions)),
+            (None, None) => Ok(self.turn.fetch_add(1, Ordering::Relaxed) % partitions),
+        }
+    }
+
+    fn timeout(&self, config: &rdkafka::ClientConfig) -> Duration {
+        let millis = ["message.timeout.ms", "delivery.timeout.ms"].iter().find_map(|name| config.get(name));
+        Duration::from_millis(millis.and_then(|m| m.parse().ok()).unwrap_or(300_000))
+    }
+
+    fn failure(
+        &self,
+        topic: &str,
+        producer: &ThreadedProducer<Context>,
+        index: usize,
+        partition: u32,
+        bytes: usize,
+        code: Code,
+    ) -> Error {
+        let context = producer.client().context();
+        match code {
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize => {
+                let own = self.options.properties.get("message.max.bytes").and_then(|m| m.parse().ok());
+                let own = own.unwrap_or(MOST_BYTES);
+                // When it passed the client's own limit, it was the topic's that it did not pass.
+                let max =
+                    if bytes > own { own } else { limits::most_message_bytes(&self.options, topic).unwrap_or(own) };
+                Error::TooLarge { bytes, max }
+            }
+            Code::UnknownTopic | Code::UnknownTopicOrPartition => {
+                lock(&self.shapes).remove(topic);
+                Error::TopicMissing { log: super::KIND, topic: topic.to_owned() }
+            }
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => context.typed(code, topic, ""),
+            code => match context.failure() {
+                Some(failure) => failure,
+                None => {
+                    let reason = match context.unreachable(&code.to_string()) {
+                        Error::Unreachable { reason, .. } => format!("{code}: {reason}"),
+                        other => other.to_string(),
+                    };
+                    Error::Append { at: format!("{topic}/{partition}"), reason: format!("record {index}: {reason}") }
+                }
+            },
+        }
+    }
+}
+
+fn size(record: &NewRecord) -> usize {
+    let headers = record.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
+    record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
+}
+
+/// Hands one record to the producer, waiting while its queue is full.
+fn send(
+    producer: &ThreadedProducer<Context>,
+    topic: &str,
+    record: &NewRecord,
+    partition: u32,
+    index: usize,
+    pending: &Arc<Pending>,
+    wait: Duration,
+) -> std::result::Result<(), Code> {
+    let deadline = Instant::now() + wait;
+    let ticket = Box::new(Ticket { index, pending: pending.clone() });
+    let mut message: BaseRecord<'_, [u8], [u8], Box<Ticket>> =
+        BaseRecord::with_opaque_to(topic, ticket).partition(partition as i32);
+    message.key = record.key.as_deref();
+    message.payload = record.value.as_deref();
+    message.timestamp = record.timestamp;
+    if !record.headers.is_empty() {
+        let empty = OwnedHeaders::new_with_capacity(record.headers.len());
+        message.headers = Some(
+            record
+                .headers
+                .iter()
+                .fold(empty, |headers, (key, value)| headers.insert(Header { key, value: value.as_deref() })),
+        );
+    }
+    loop {
+        match producer.send(message) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(Code::QueueFull), back)) if Instant::now() < deadline => {
+                message = back;
+                thread::sleep(Duration::from_millis(2));
+            }
+            Err((error, _)) => return Err(error.rdkafka_error_code().unwrap_or(Code::Fail)),
+        }
+    }
+}
