@@ -226,14 +226,14 @@ fn owned(value: &dyn Val, level: usize) -> Result<Datum<'static>, String> {
         return Err(format!("lists and maps nested deeper than {MAX_NESTING} levels"));
     }
     if let Some(int) = value.downcast_ref::<CelInt>() {
-        Ok(Datum::Int(int.clone()))
+        Ok(Datum::Int(*int))
     } else if let Some(text) = value.downcast_ref::<CelString<'_>>() {
         Ok(Datum::Text(text.inner().to_owned().into()))
     } else if let Some(bool) = value.downcast_ref::<CelBool>() {
-        Ok(Datum::Bool(bool.clone()))
+        Ok(Datum::Bool(*bool))
     } else if let Some(float) = value.downcast_ref::<CelDouble>() {
         match float.inner().is_finite() {
-            true => Ok(Datum::Float(float.clone())),
+            true => Ok(Datum::Float(*float)),
             false => Err(format!("the number {}, which JSON cannot hold", float.inner())),
         }
     } else if value.downcast_ref::<CelNull>().is_some() {

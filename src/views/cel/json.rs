@@ -253,7 +253,7 @@ pub(super) fn write(value: &dyn Val, into: &mut Vec<u8>) {
         into.push(b']');
     } else if let Some(map) = value.downcast_ref::<CelMap<'_>>() {
         let mut entries: Vec<_> = map.inner().iter().collect();
-        entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        entries.sort_unstable_by_key(|(key, _)| *key);
         into.push(b'{');
         for (index, (key, item)) in entries.into_iter().enumerate() {
             if index > 0 {

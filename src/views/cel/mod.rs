@@ -23,7 +23,7 @@ mod text;
 mod types;
 mod view;
 
-pub use spec::{GuardSpec, Literal, Located, SpecError, ViewSpec};
+pub use spec::{GuardSpec, Literal, Located, Quoted, SpecError, ViewSpec};
 pub use view::Declared;
 
 #[cfg(test)]

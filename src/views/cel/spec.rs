@@ -108,8 +108,15 @@ pub struct SpecError {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// The place, quoted.
+    pub quoted: Option<Box<Quoted>>,
+}
+
+/// A line with a caret under one of its characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quoted {
     /// The line of the file, or of the expression where the file is not at hand.
-    pub quoted: Option<String>,
+    pub line: String,
     /// Characters before the caret.
     pub indent: usize,
 }
@@ -117,10 +124,10 @@ pub struct SpecError {
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: view `{}`: {}", self.file, self.line, self.column, self.view, self.message)?;
-        if let Some(quoted) = &self.quoted {
+        if let Some(Quoted { line, indent }) = self.quoted.as_deref() {
             let number = self.line.to_string();
-            let indent: String = quoted.chars().take(self.indent).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            write!(f, "\n {number} | {quoted}\n {:width$} | {indent}^", "", width = number.len())?;
+            let indent: String = line.chars().take(*indent).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            write!(f, "\n {number} | {line}\n {:width$} | {indent}^", "", width = number.len())?;
         }
         match &self.help {
             Some(help) => write!(f, "\n help: {help}"),
@@ -152,7 +159,8 @@ impl Fault {
 impl ViewSpec {
     /// An error about the declaration as a whole.
     pub(super) fn error(&self, message: impl Into<String>, help: Option<String>) -> SpecError {
-        let quoted = self.source.lines().nth(self.line.saturating_sub(1)).map(str::to_owned);
+        let indent = self.column.saturating_sub(1);
+        let line = self.source.lines().nth(self.line.saturating_sub(1));
         SpecError {
             view: self.name.clone(),
             file: self.file.clone(),
@@ -160,8 +168,7 @@ impl ViewSpec {
             column: self.column,
             message: message.into(),
             help,
-            quoted,
-            indent: self.column.saturating_sub(1),
+            quoted: line.map(|line| Box::new(Quoted { line: line.to_owned(), indent })),
         }
     }
 
@@ -185,8 +192,7 @@ impl ViewSpec {
             column,
             message: fault.message,
             help: fault.help,
-            quoted: Some(quoted.to_owned()),
-            indent,
+            quoted: Some(Box::new(Quoted { line: quoted.to_owned(), indent })),
         }
     }
 }
@@ -216,8 +222,7 @@ fn place_in_source(source: &str, expression: &Located, before: &str) -> Option<(
     let first = source.split_inclusive('\n').nth(line.checked_sub(1)?)?;
     let from = first.as_ptr() as usize - source.as_ptr() as usize;
     let mut written = source[from..].chars().skip(column.checked_sub(1)?).peekable();
-    let mut wanted = before.chars();
-    while let Some(want) = wanted.next() {
+    for want in before.chars() {
         let mut got = written.next()?;
         column += 1;
         if got == '\r' && want == '\n' && written.peek() == Some(&'\n') {
