@@ -72,7 +72,7 @@ fn unsupported(operator: &str, a: &str, b: &str) -> String {
 fn symbol(operator: &str) -> &str {
     match operator {
         "add" => "+",
-        "sub" => "-",
+        "sub" | "negate" => "-",
         "mul" => "*",
         "div" => "/",
         "rem" => "%",

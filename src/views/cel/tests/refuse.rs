@@ -1,5 +1,7 @@
 //! Which declarations are refused, and how.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn refused(draft: Draft) -> String {
@@ -195,4 +197,64 @@ fn literals_are_read_from_toml() {
     assert_eq!(literal, Literal::Map(expected.map(|(name, literal)| (name.to_owned(), literal)).into()));
     let local: toml::Table = "a = 2024-05-01".parse().unwrap();
     assert!(Literal::try_from(&local["a"]).unwrap_err().contains("an offset"));
+}
+
+/// Pieces of expressions, right and wrong, in any order.
+fn pieces() -> impl Strategy<Value = String> {
+    let words = "state.balance state. event.payload .x ['k'] [0] + - * / % && || ! ? : ( ) [ ] { } , 'a' \"b ''' r'\\d' 1 \
+        1.5 9223372036854775807 -9223372036854775808 1e308 null true event.timestamp duration('1h') size( has( .map(i,i \
+        timestamp('2024-01-01T00:00:00Z') .exists( .matches('a math.least( string( in == < state.by state.tags é // `a` \
+        b'\\xff' 0x7fffffffffffffff 1u \\ \u{0} ?. optional.of(1) event. type( int {'a':";
+    let words: Vec<_> = words.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let piece = prop_oneof![9 => proptest::sample::select(words), 1 => any::<String>()];
+    proptest::collection::vec(piece, 0..9).prop_map(|pieces| pieces.join(" "))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_the_compiler_or_the_fold_panic(text in pieces()) {
+        let mut spec = with("1").spec();
+        let place = Located { text: text.clone(), line: 2, column: 16 };
+        spec.on.insert("B".into(), BTreeMap::from([("any".into(), place)]));
+        match Declared::compile(&spec) {
+            Err(error) => prop_assert!(error.to_string().starts_with("config.toml:"), "{}", error),
+            Ok(view) => {
+                let mut row = view.initial();
+                for payload in ["{}", "null", r#"{"x":{"k":-1},"k":[1.5]}"#] {
+                    let before = json(row.as_ref());
+                    let outcome = row.apply(&event("B", payload));
+                    prop_assert!(outcome.is_ok() || json(row.as_ref()) == before);
+                    prop_assert!(view.decode(json(row.as_ref()).as_bytes()).is_ok());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn arithmetic_at_its_limits_is_an_answer_or_a_reason() {
+    for expression in [
+        "(-9223372036854775807 - event.payload.one) / -1",
+        "(-9223372036854775807 - event.payload.one) % -1",
+        "-(-9223372036854775807 - event.payload.one)",
+        "(-9223372036854775807 - event.payload.one) * -1",
+        "math.abs(-9223372036854775807 - event.payload.one)",
+        "int(1e300 * double(event.payload.one))",
+        "string(event.timestamp + duration('90000000h'))",
+        "event.timestamp + duration(string(9223372036854775807 - event.payload.one) + 's')",
+        "timestamp(9223372036854775807 - event.payload.one)",
+        "'abc'.substring(event.payload.one, 99)",
+        "'abc'.charAt(-event.payload.one)",
+        "[1].slice(event.payload.one, 0)",
+        "'%d %s'.format([event.payload.one])",
+        "event.timestamp.getHours('No/Where' + string(event.payload.one))",
+        "timestamp('x' + string(event.payload.one))",
+        "'a'.matches('(' + string(event.payload.one))",
+    ] {
+        let mut row = with("1").on("B", "any", expression).row();
+        let outcome = row.apply(&event("B", r#"{"one":1}"#));
+        assert!(matches!(outcome, Ok(_) | Err(Failure::Rejected(_))), "{expression}: {outcome:?}");
+    }
 }
