@@ -7,7 +7,9 @@ use crate::event::{Event, EventMeta};
 use crate::position::{Offset, PartitionId, Timestamp};
 use crate::views::{Applied, Definition, Failure, Row};
 
+#[cfg(test)]
 mod fold;
+#[cfg(test)]
 mod refuse;
 
 /// A declaration whose expressions stand one under the other in a pretended file.
