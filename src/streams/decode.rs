@@ -125,8 +125,9 @@ fn json_text(value: &[u8]) -> Result<&str, String> {
 /// Refuses what is nested deeper than [`MAX_DEPTH`]. serde_json skips unread values without counting levels, so
 /// nothing else would.
 fn check_depth(value: &[u8]) -> Result<(), String> {
-    // Cannot be deeper than it has opening brackets, and counting those is a few nanoseconds.
-    if value.iter().filter(|&&byte| byte | 0x20 == b'{').count() <= MAX_DEPTH {
+    // Cannot be deeper than it has opening brackets. Counted in bytes, chunk by chunk, that is a few nanoseconds.
+    let in_chunk = |chunk: &[u8]| usize::from(chunk.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum::<u8>());
+    if value.chunks(128).map(in_chunk).sum::<usize>() <= MAX_DEPTH {
         return Ok(());
     }
     let (mut depth, mut in_text, mut escaped) = (0usize, false, false);

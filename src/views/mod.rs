@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+pub mod cel;
 mod rust;
 
 pub use rust::RustView;
@@ -109,3 +110,12 @@ pub trait Row: Send {
 
 /// The views of one topic, in the order of their declaration.
 pub type Definitions = Arc<[Arc<dyn Definition>]>;
+
+/// Whether a text may name a view: `^[a-z0-9][a-z0-9_-]{0,63}$`.
+pub fn is_view_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    bytes.len() <= 64
+        && bytes.first().is_some_and(|&first| fits(first))
+        && bytes.iter().all(|&byte| fits(byte) || matches!(byte, b'_' | b'-'))
+}
