@@ -1,44 +1,61 @@
-//! Reads over the generations of one topic: one function a question, used by the running node and by the CLI when no
-//! node runs. They block on the store.
+//! Reading views: one row, or pages of rows, over the generations of a topic. The daemon and the offline commands share
+//! it, so that both give the same answers.
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::handle::{Page, ReadError, Reading, Row};
+use crate::actors::handle::{Page, ReadError, Reading, Row};
 use crate::position::{PartitionId, PositionVector};
-use crate::state::{self, Generation, ReadView, ViewTag};
+use crate::state::{self, Generation, ViewTag};
 use crate::streams::murmur2;
 
 /// The most rows of one page.
 pub const LIST_MAX: usize = 1000;
 
-/// One row. The partition that Kafka's default partitioner would choose is asked first, then the others, for a topic's
-/// writers may choose partitions otherwise.
+/// Rows that are fetched from the store in one go.
+const CHUNK: usize = 32;
+
+/// A page ends early when its rows are this many bytes.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// The positions that readers see now.
+fn position(topic: &str, generations: &[Arc<Generation>]) -> PositionVector {
+    let mut vector = PositionVector::new(topic);
+    for generation in generations {
+        vector.raise(generation.at().partition, generation.applied());
+    }
+    vector
+}
+
+/// The row of `key`. It is looked for first where Kafka's default partitioner puts the key, then everywhere else,
+/// for a producer may partition as it likes. `generations` has all partitions of the topic, in order.
 pub fn get(
     topic: &str,
     generations: &[Arc<Generation>],
     view: &str,
     key: &[u8],
 ) -> Result<Reading<Option<Row>>, ReadError> {
-    let mut position = PositionVector::new(topic);
-    let first = murmur2::partition_of(key, generations.len().max(1) as u32) as usize;
-    let order = (first..generations.len()).chain(0..first);
-    let mut found = None;
-    for generation in order.filter_map(|index| generations.get(index)) {
+    let mut at = position(topic, generations);
+    let home = murmur2::partition_of(key, generations.len().max(1) as u32) as usize;
+    let (before, from_home) = generations.split_at(home.min(generations.len()));
+    for generation in from_home.iter().chain(before) {
         let read = generation.snapshot_read();
-        let at = generation.at().partition;
-        position.raise(at, read.position().map_err(store)?);
-        if found.is_none() {
-            let row = read.get(tag(generation, view)?, key).map_err(store)?;
-            found = row.map(|row| shown(at, key.to_vec(), row)).transpose()?;
+        let partition = generation.at().partition;
+        at.positions.insert(partition, read.position().map_err(failed)?);
+        if let Some(row) = read.get(tag(generation, view)?, key).map_err(failed)? {
+            let value = Some(to_row(key.to_vec(), partition, row)?);
+            return Ok(Reading { value, position: at });
         }
     }
-    Ok(Reading { value: found, position })
+    Ok(Reading { value: None, position: at })
 }
 
-/// A page of rows, partition after partition. The answer's position names every partition; each row is as of its own
-/// partition's.
+/// Up to `limit` rows whose keys begin with `prefix`: ordered by key within a partition, partition after partition.
+/// A page of large rows may be shorter.
 pub fn list(
     topic: &str,
     generations: &[Arc<Generation>],
@@ -50,86 +67,124 @@ pub fn list(
     if limit == 0 || limit > LIST_MAX {
         return Err(ReadError::TooLarge { what: "the limit", found: limit, max: LIST_MAX });
     }
-    let (start, mut after) = match cursor {
-        None => (0, None),
-        Some(cursor) => {
-            let (partition, key) = parse_cursor(cursor, view)?;
-            (partition.0 as usize, Some(key))
-        }
+    let mut at = position(topic, generations);
+    let mut cursor = match cursor {
+        Some(text) => Cursor::parse(text, view, prefix)?,
+        None => Cursor { partition: PartitionId(0), after: None },
     };
-    if start > generations.len() {
-        return Err(ReadError::BadCursor(format!("there is no partition {start}")));
-    }
-    let reads: Vec<ReadView<'_>> = generations.iter().map(|generation| generation.snapshot_read()).collect();
-    let mut position = PositionVector::new(topic);
-    for (generation, read) in generations.iter().zip(&reads) {
-        position.raise(generation.at().partition, read.position().map_err(store)?);
-    }
-    let mut page = Page::default();
-    for (generation, read) in generations.iter().zip(&reads).skip(start) {
-        let at = generation.at().partition;
-        let wanted = limit - page.rows.len();
-        let some = read.list(tag(generation, view)?, prefix, after.as_deref(), wanted).map_err(store)?;
-        after = None;
-        for (key, row) in some.rows {
-            page.rows.push(shown(at, key, row)?);
+    let mut rows: Vec<Row> = Vec::new();
+    let mut bytes = 0;
+    let first = generations.partition_point(|generation| generation.at().partition < cursor.partition);
+    for generation in &generations[first..] {
+        let partition = generation.at().partition;
+        if partition != cursor.partition {
+            cursor = Cursor { partition, after: None };
         }
-        if page.rows.len() == limit {
-            let more = some.next.is_some() || at.0 as usize + 1 < generations.len();
-            page.next = page.rows.last().filter(|_| more).map(|last| make_cursor(view, at, &last.key));
-            break;
+        let (read, tag) = (generation.snapshot_read(), tag(generation, view)?);
+        at.positions.insert(partition, read.position().map_err(failed)?);
+        loop {
+            if rows.len() >= limit || bytes >= PAGE_BYTES {
+                return Ok(Reading { value: Page { rows, next: Some(cursor.text(view, prefix)) }, position: at });
+            }
+            let chunk = CHUNK.min(limit - rows.len());
+            let page = read.list(tag, prefix, cursor.after.as_deref(), chunk).map_err(failed)?;
+            for (key, row) in page.rows {
+                bytes += key.len() + row.json.len();
+                rows.push(to_row(key, partition, row)?);
+            }
+            match page.next {
+                Some(after) => cursor.after = Some(after),
+                None => break,
+            }
         }
     }
-    Ok(Reading { value: page, position })
+    Ok(Reading { value: Page { rows, next: None }, position: at })
 }
 
 fn tag(generation: &Generation, view: &str) -> Result<ViewTag, ReadError> {
-    let in_use = |tag: &&ViewTag| generation.views().iter().any(|known| known.tag == **tag && known.name == view);
-    generation.tags().iter().find(in_use).copied().ok_or_else(|| ReadError::NoSuchView {
-        name: view.to_owned(),
-        known: generation.views().iter().map(|known| known.name.clone()).collect(),
-    })
+    match generation.views().iter().find(|stored| stored.name == view) {
+        Some(stored) => Ok(stored.tag),
+        None => Err(ReadError::Store(format!("{} has no view `{view}`", generation.at()))),
+    }
 }
 
-fn shown(partition: PartitionId, key: Vec<u8>, row: state::Row) -> Result<Row, ReadError> {
-    let unreadable = |why: String| ReadError::Store(format!("a stored row is not JSON: {why}"));
+fn to_row(key: Vec<u8>, partition: PartitionId, row: state::Row) -> Result<Row, ReadError> {
+    let unreadable = |reason: String| {
+        ReadError::Store(format!(
+            "partition {partition}, key \"{}\": the row is not JSON: {reason}",
+            key.escape_ascii()
+        ))
+    };
     let json = String::from_utf8(row.json).map_err(|error| unreadable(error.to_string()))?;
     let json = RawValue::from_string(json).map_err(|error| unreadable(error.to_string()))?;
     Ok(Row { key, partition, offset: row.offset, timestamp: row.timestamp, json })
 }
 
-fn store(error: state::Error) -> ReadError {
+fn failed(error: state::Error) -> ReadError {
     ReadError::Store(error.to_string())
 }
 
-/// `view.partition.key in hexadecimal`: opaque to readers, refused by another view.
-fn make_cursor(view: &str, partition: PartitionId, key: &[u8]) -> String {
-    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{view}.{partition}.{hex}")
+/// Where a list goes on: in this partition, behind this key.
+#[derive(Debug, PartialEq, Eq)]
+struct Cursor {
+    partition: PartitionId,
+    after: Option<Vec<u8>>,
 }
 
-fn parse_cursor(cursor: &str, view: &str) -> Result<(PartitionId, Vec<u8>), ReadError> {
-    let bad = || ReadError::BadCursor(cursor.chars().take(64).collect());
-    let (rest, hex) = cursor.rsplit_once('.').ok_or_else(bad)?;
-    let (of, partition) = rest.rsplit_once('.').ok_or_else(bad)?;
-    if of != view || hex.len() % 2 != 0 || !hex.is_ascii() {
-        return Err(bad());
+impl Cursor {
+    const FORMAT: u8 = 1;
+
+    /// Bytes before the key: format, what was asked, partition, whether there is a key.
+    const HEAD: usize = 14;
+
+    fn text(&self, view: &str, prefix: &[u8]) -> String {
+        let mut bytes = vec![Cursor::FORMAT];
+        bytes.extend_from_slice(&asked(view, prefix).to_be_bytes());
+        bytes.extend_from_slice(&self.partition.0.to_be_bytes());
+        bytes.push(u8::from(self.after.is_some()));
+        bytes.extend_from_slice(self.after.as_deref().unwrap_or_default());
+        URL_SAFE_NO_PAD.encode(bytes)
     }
-    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).map_err(|_| bad());
-    let key = (0..hex.len()).step_by(2).map(byte).collect::<Result<Vec<u8>, _>>()?;
-    Ok((PartitionId(partition.parse().map_err(|_| bad())?), key))
+
+    fn parse(text: &str, view: &str, prefix: &[u8]) -> Result<Cursor, ReadError> {
+        let bad = |why: &str| ReadError::BadCursor(why.to_owned());
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad("it is not a cursor"))?;
+        let (head, key) = bytes.split_first_chunk::<{ Cursor::HEAD }>().ok_or_else(|| bad("it is too short"))?;
+        let [format, a, b, c, d, e, f, g, h, p0, p1, p2, p3, has_key] = *head;
+        if format != Cursor::FORMAT || has_key > 1 {
+            return Err(bad("it is of another format"));
+        }
+        if u64::from_be_bytes([a, b, c, d, e, f, g, h]) != asked(view, prefix) {
+            return Err(bad("it belongs to another view or prefix"));
+        }
+        let partition = PartitionId(u32::from_be_bytes([p0, p1, p2, p3]));
+        Ok(Cursor { partition, after: (has_key == 1).then(|| key.to_vec()) })
+    }
+}
+
+/// Ties a cursor to what was listed.
+fn asked(view: &str, prefix: &[u8]) -> u64 {
+    let mut bytes = view.as_bytes().to_vec();
+    bytes.push(0);
+    bytes.extend_from_slice(prefix);
+    xxh3_64(&bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_cursor_survives_the_round_trip_and_is_refused_elsewhere() {
-        let cursor = make_cursor("a.b", PartitionId(3), &[0, 255, 7]);
-        assert_eq!(parse_cursor(&cursor, "a.b").unwrap(), (PartitionId(3), vec![0, 255, 7]));
-        for bad in ["", "x", "a.b.3.0", "a.b.x.00", "a.b.3.zz", "other.3.00"] {
-            assert!(parse_cursor(bad, "a.b").is_err(), "{bad}");
+    proptest::proptest! {
+        #[test]
+        fn a_cursor_survives_the_round_trip(partition: u32, after: Option<Vec<u8>>, prefix: Vec<u8>) {
+            let cursor = Cursor { partition: PartitionId(partition), after };
+            assert_eq!(Cursor::parse(&cursor.text("v", &prefix), "v", &prefix).unwrap(), cursor);
+            assert!(Cursor::parse(&cursor.text("v", &prefix), "w", &prefix).is_err());
+        }
+
+        #[test]
+        fn any_text_is_a_cursor_or_an_error(text: String) {
+            let _ = Cursor::parse(&text, "v", b"");
         }
     }
 }

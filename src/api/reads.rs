@@ -1,0 +1,51 @@
+//! `GET /v1/views/{view}/{key}` and `GET /v1/views/{view}`.
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+
+use super::Face;
+use super::body::{PageAnswer, RowAnswer};
+use super::reply::{self, Refusal};
+use super::request::{Query, segments};
+use crate::actors::reads::LIST_MAX;
+use crate::intake::show_bytes;
+
+const ROWS: usize = 100;
+
+/// One row; 404 with the position when there is none.
+pub async fn get(State(face): State<Face>, uri: Uri) -> Result<Response, Refusal> {
+    let (view, key) = segments(&uri, "/v1/views/")?;
+    let bound = Query::of(&uri, &["at-least", "wait"])?.bound(face.options.read_wait)?;
+    let reading = face.node()?.get(&view, key.clone(), bound).await?;
+    match reading.value {
+        Some(row) => {
+            let position = reading.position;
+            Ok(reply::at(&position.clone(), StatusCode::OK, RowAnswer::of(view, row, position)))
+        }
+        None => {
+            let shown = show_bytes(&key);
+            let message = format!("view `{view}` has no row for key {shown}");
+            Err(Refusal::new(StatusCode::NOT_FOUND, "no-such-key", message)
+                .next("no event of this key has been applied at this position; use at-least to wait for one")
+                .at(&reading.position))
+        }
+    }
+}
+
+/// A page of rows.
+pub async fn list(State(face): State<Face>, uri: Uri) -> Result<Response, Refusal> {
+    let (view, _) = segments(&uri, "/v1/views/")?;
+    let mut query = Query::of(&uri, &["prefix", "cursor", "limit", "at-least", "wait"])?;
+    let prefix = query.bytes("prefix").unwrap_or_default();
+    let cursor = query.text("cursor")?.filter(|cursor| !cursor.is_empty());
+    let limit = query.parsed("limit", "a number from 1 to 1000")?.unwrap_or(ROWS);
+    if !(1..=LIST_MAX).contains(&limit) {
+        let message = format!("parameter `limit` is {limit}");
+        return Err(Refusal::bad("bad-query", message).next("expected a number from 1 to 1000"));
+    }
+    let bound = query.bound(face.options.read_wait)?;
+    let reading = face.node()?.list(&view, prefix, cursor, limit, bound).await?;
+    let position = reading.position.clone();
+    Ok(reply::at(&position, StatusCode::OK, PageAnswer::of(view, reading)))
+}

@@ -1,0 +1,138 @@
+//! Answers: a body, the position vector that it was read at, and refusals that say what to do next.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::actors::handle::{AppendError, ReadError};
+use crate::position::PositionVector;
+use crate::streams;
+
+/// Carries the position token of every answer that has one.
+pub const POSITION_HEADER: &str = "segno-position";
+
+/// A body and its position.
+pub fn at(position: &PositionVector, status: StatusCode, body: impl serde::Serialize) -> Response {
+    with_position((status, Json(body)).into_response(), position)
+}
+
+fn with_position(mut response: Response, position: &PositionVector) -> Response {
+    // Topic names and numbers are ASCII; a name that is not has no token in the header, only in the body.
+    if let Ok(value) = HeaderValue::from_str(&position.to_string()) {
+        response.headers_mut().insert(POSITION_HEADER, value);
+    }
+    response
+}
+
+/// Why there is no answer: `{"error": {"code", "message", "next"}}`.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    next: Option<String>,
+    more: Map<String, Value>,
+    position: Option<PositionVector>,
+}
+
+impl Refusal {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Refusal { status, code, message: message.into(), next: None, more: Map::new(), position: None }
+    }
+
+    /// What the client got wrong.
+    pub fn bad(code: &'static str, message: impl Into<String>) -> Self {
+        Refusal::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// A field more in `error`.
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.more.insert(name.to_owned(), value);
+        self
+    }
+
+    pub fn at(mut self, position: &PositionVector) -> Self {
+        self.position = Some(position.clone());
+        self
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut error = Map::from_iter([
+            ("code".to_owned(), Value::from(self.code)),
+            ("message".to_owned(), Value::from(self.message)),
+            ("next".to_owned(), Value::from(self.next.unwrap_or_else(|| "see docs/http.md".to_owned()))),
+        ]);
+        error.extend(self.more);
+        let mut body = Map::from_iter([("error".to_owned(), Value::Object(error))]);
+        if let Some(position) = &self.position {
+            body.insert("position".to_owned(), json!(position));
+        }
+        let response = (self.status, Json(body)).into_response();
+        match &self.position {
+            Some(position) => with_position(response, position),
+            None => response,
+        }
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReadError::NoSuchView { .. } => {
+                Refusal::new(StatusCode::NOT_FOUND, "no-such-view", message).next("name one of the views of /v1/views")
+            }
+            ReadError::Behind { have, want } => Refusal::new(StatusCode::CONFLICT, "behind", message)
+                .next("ask again, wait longer with ?wait=, or ask for a lower position")
+                .with("have", json!(have))
+                .with("want", json!(want))
+                .at(&have),
+            ReadError::OtherTopic { .. } | ReadError::NoSuchPartition { .. } => {
+                Refusal::bad("wrong-bound", message).next("use a token that an append to the view's topic answered")
+            }
+            ReadError::BadCursor(_) => {
+                Refusal::bad("bad-cursor", message).next("use `next` of the previous page, or leave the cursor out")
+            }
+            ReadError::TooLarge { .. } => Refusal::bad("too-large", message).next("ask for less"),
+            ReadError::Store(_) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "store-failed", message)
+                .next("look at /readyz and at the node's log"),
+            ReadError::Stopping => stopping(message),
+        }
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        let message = error.to_string();
+        match error {
+            AppendError::NoSuchTopic { .. } => Refusal::new(StatusCode::NOT_FOUND, "no-such-topic", message)
+                .next("declare the topic in the configuration, or name one that is"),
+            AppendError::Stopping => stopping(message),
+            AppendError::Log(error) => match &error {
+                streams::Error::TooLarge { .. } => {
+                    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "record-too-large", message)
+                        .next("send smaller records, or raise the log's limit")
+                }
+                streams::Error::PartitionMissing { .. } => {
+                    Refusal::bad("no-such-partition", message).next("leave `partition` out")
+                }
+                error if error.retryable() => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", message)
+                    .next("send the records again; those before the failure may have gone in"),
+                _ => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "log-failed", message)
+                    .next("look at the node's log; records before the failure may have gone in"),
+            },
+        }
+    }
+}
+
+fn stopping(message: String) -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", message).next("ask again when the node is back")
+}

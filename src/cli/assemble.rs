@@ -1,0 +1,199 @@
+//! From the configuration to the parts of a node: the log, the options of store and flow, the topics with their views.
+
+use std::sync::Arc;
+
+use super::exit::Failure;
+use crate::actors::plan::{FlowOptions, FlushOptions, RetryOptions, TopicPlan};
+use crate::app::Declared;
+use crate::config::memory::{Split, Wanted, split};
+use crate::config::{self, Config, Fsync, LogKind, Problem, Problems, Timestamps, Topic};
+use crate::state::{self, StoreOptions};
+use crate::streams::embedded::{self, Embedded, EmbeddedOptions};
+use crate::streams::kafka::{Kafka, KafkaOptions};
+use crate::streams::{Limit, Log, Prefetch};
+use crate::views::{Definition, cel, is_view_name};
+
+/// The open log, and the embedded one by its own name, where topics can be created.
+pub enum OpenLog {
+    Embedded(Arc<Embedded>),
+    Kafka(Arc<Kafka>),
+}
+
+impl OpenLog {
+    pub fn log(&self) -> Arc<dyn Log> {
+        match self {
+            OpenLog::Embedded(log) => log.clone(),
+            OpenLog::Kafka(log) => log.clone(),
+        }
+    }
+
+    /// Creates the topic if the log is embedded and does not have it; Kafka's topics are for its operators to create.
+    pub fn prepare(&self, topic: &Topic) -> Result<(), Failure> {
+        let OpenLog::Embedded(log) = self else { return Ok(()) };
+        let timestamps = match topic.timestamps {
+            Timestamps::Create => embedded::Timestamps::Create,
+            Timestamps::Append => embedded::Timestamps::Append,
+        };
+        log.create_topic(&topic.name, topic.partitions, timestamps)?;
+        Ok(())
+    }
+}
+
+/// The directory of the embedded log.
+pub fn log_dir(config: &Config) -> std::path::PathBuf {
+    config.node.data_dir.join("log")
+}
+
+/// Opens the log that the configuration names.
+pub fn log(config: &Config) -> Result<OpenLog, Failure> {
+    match config.node.log {
+        LogKind::Embedded => {
+            let settings = &config.embedded;
+            let options = EmbeddedOptions {
+                default_partitions: settings.partitions,
+                fsync: match settings.fsync {
+                    Fsync::Always => embedded::Fsync::Always,
+                    Fsync::Interval => embedded::Fsync::Interval(settings.fsync_interval),
+                    Fsync::Never => embedded::Fsync::Never,
+                },
+                retention_time: settings.retention_time,
+                retention_bytes: settings.retention_size,
+                cache_bytes: budget(config, 1).log,
+                ..EmbeddedOptions::new(log_dir(config))
+            };
+            Ok(OpenLog::Embedded(Arc::new(Embedded::open(options)?)))
+        }
+        LogKind::Kafka => {
+            let settings = &config.kafka;
+            let properties = settings.properties.iter();
+            let options = KafkaOptions {
+                brokers: settings.brokers.clone(),
+                properties: properties.map(|(name, value)| (name.clone(), value.reveal().to_owned())).collect(),
+                request_timeout: settings.request_timeout,
+                client_id: config.node.name.clone(),
+            };
+            Ok(OpenLog::Kafka(Arc::new(Kafka::connect(options)?)))
+        }
+    }
+}
+
+fn wanted(config: &Config, partitions: usize) -> Wanted {
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    Wanted {
+        credit: bytes(config.flow.credit_bytes),
+        prefetch: bytes(config.kafka.prefetch),
+        batch: bytes(config.flow.batch_bytes),
+        embedded: config.node.log == LogKind::Embedded,
+        partitions,
+    }
+}
+
+/// How `memory.total` is shared out over that many partitions.
+pub fn budget(config: &Config, partitions: usize) -> Split {
+    split(config.memory.total, wanted(config, partitions))
+}
+
+pub fn store_options(config: &Config) -> StoreOptions {
+    // These parts do not depend on the number of partitions.
+    let split = budget(config, 1);
+    StoreOptions {
+        durability: match config.state.durability {
+            config::Durability::Log => state::Durability::Log,
+            config::Durability::Wal => state::Durability::Wal,
+            config::Durability::WalSync => state::Durability::WalSync,
+        },
+        compression: match config.state.compression {
+            config::Compression::None => state::Compression::None,
+            config::Compression::Lz4 => state::Compression::Lz4,
+            config::Compression::Zstd => state::Compression::Zstd,
+        },
+        block_cache: split.block_cache,
+        memtables: split.memtables,
+        ..StoreOptions::default()
+    }
+}
+
+pub fn flow_options(config: &Config, partitions: usize) -> FlowOptions {
+    let flow = &config.flow;
+    let split = budget(config, partitions);
+    FlowOptions {
+        placement: flow.placement,
+        shards_per_partition: flow.shards_per_partition as usize,
+        batch: Limit { records: flow.batch_records as usize, bytes: split.batch(wanted(config, partitions)) },
+        credit_records: flow.credit_records as usize,
+        credit_bytes: split.credit,
+        fold_time_limit: flow.fold_time_limit,
+        own_shard_limit: flow.own_shard_limit as usize,
+        residency: split.residency,
+        prefetch: Prefetch { bytes: split.prefetch },
+    }
+}
+
+pub fn retry_options(config: &Config) -> RetryOptions {
+    let retry = &config.retry;
+    RetryOptions { attempts: retry.attempts, initial: retry.initial, factor: retry.factor, max: retry.max }
+}
+
+pub fn flush_options(config: &Config) -> FlushOptions {
+    let size = usize::try_from(config.state.flush_size).unwrap_or(usize::MAX);
+    FlushOptions { interval: config.state.flush_interval, size }
+}
+
+/// A topic as configured and as declared in Rust, with its views ready to run.
+pub struct Assembled {
+    pub topic: Topic,
+    pub views: Vec<Arc<dyn Definition>>,
+}
+
+impl Assembled {
+    pub fn plan(self) -> TopicPlan {
+        let Topic { name, decoder, policy, .. } = self.topic;
+        TopicPlan { name, decoder, policy, views: self.views.into() }
+    }
+}
+
+/// The topics of the configuration and of the program, joined by name. Compiles every view, and says everything that is
+/// wrong.
+pub fn topics(config: &Config, declared: Vec<Declared>) -> Result<Vec<Assembled>, Failure> {
+    let mut problems = Vec::new();
+    let mut all: Vec<Assembled> = Vec::new();
+    for topic in &config.topics {
+        let mut compiled = Vec::new();
+        for spec in &topic.views {
+            match cel::Declared::compile(spec) {
+                Ok(view) => compiled.push(view),
+                Err(error) => problems.push(Problem::general(error.to_string())),
+            }
+        }
+        // A type that one view of the topic names is no unknown type to the others.
+        let types = compiled.iter().flat_map(|view| view.event_types().map(str::to_owned)).collect();
+        let views = compiled.into_iter().map(|view| Arc::new(view.with_topic_types(&types)) as Arc<dyn Definition>);
+        let views = views.collect();
+        all.push(Assembled { topic: topic.clone(), views });
+    }
+    for Declared { topic, views } in declared {
+        let at = match all.iter().position(|known| known.topic.name == topic) {
+            Some(at) => at,
+            None => {
+                if !config::is_topic_name(&topic) {
+                    problems.push(Problem::general(format!("{topic:?}, a topic declared in Rust, is no topic's name")));
+                }
+                all.push(Assembled { topic: Topic::named(topic), views: Vec::new() });
+                all.len() - 1
+            }
+        };
+        for view in views {
+            if !is_view_name(view.name()) {
+                problems
+                    .push(Problem::general(format!("{:?}, a view declared in Rust, is no view's name", view.name())));
+            }
+            if let Some(other) = all.iter().find(|topic| topic.views.iter().any(|known| known.name() == view.name())) {
+                let message =
+                    format!("view `{}` of topic `{}` is declared again in Rust", view.name(), other.topic.name);
+                problems.push(Problem::general(message).next("a name stands for one view; choose another"));
+            }
+            all[at].views.push(view);
+        }
+    }
+    if problems.is_empty() { Ok(all) } else { Err(Problems(problems).into()) }
+}

@@ -1,0 +1,147 @@
+//! The command line of the real binary: answers, exit codes, and the life of the daemon.
+
+mod faces;
+
+use faces::{CONFIG, Place, exists};
+use serde_json::json;
+
+fn events(from: u32, to: u32) -> String {
+    (from..to)
+        .map(|i| {
+            format!("{{\"event_type\":\"Deposited\",\"id\":\"k{}\",\"at\":{i},\"payload\":{{\"amount\":1}}}}\n", i % 10)
+        })
+        .collect()
+}
+
+const APPEND: [&str; 8] = ["append", "bank.accounts", "-", "--key", "id", "--timestamp", "at", "--json"];
+
+#[test]
+fn append_get_list_and_status_agree_with_and_without_a_daemon() {
+    let place = Place::new(CONFIG);
+    // Before there was a daemon: the log is written directly.
+    let first = place.run_with(&APPEND, &events(0, 2500)).ok().json();
+    assert_eq!((&first["records"], &first["skipped"]), (&json!(2500), &json!(0)));
+    assert_eq!(place.run(&["list", "account"]).code, 3, "nothing is there to read yet");
+
+    let mut daemon = place.daemon(&[]);
+    let second = place.run_with(&APPEND, &events(2500, 5000)).ok().json();
+    let token = second["token"].as_str().unwrap();
+    let online = place.run(&["get", "account", "k3", "--at-least", token, "--json"]).ok().json();
+    assert_eq!(online["value"], json!({ "owner": "", "balance": 500 }));
+    assert_eq!(online["timestamp"], 4993);
+    let rows = place.run(&["list", "account", "--all"]).ok();
+    assert_eq!(rows.out.lines().count(), 10);
+    let status = place.run(&["status", "--json"]).ok().json();
+    assert_eq!((&status["state"], &status["log"]), (&json!("ready"), &json!("embedded")));
+    let books = &status["topics"][0]["views"][0]["books"];
+    assert_eq!((&books["consumed"], &books["applied"]), (&json!(5000), &json!(5000)));
+    let table = place.run(&["status"]).ok().out;
+    for word in ["applied", "durable", "log end", "lag s", "resident", "batch", "waiting", "parked", "dead", "total"] {
+        assert!(table.contains(word), "{word} is not in {table}");
+    }
+
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended(), 0, "{}", daemon.said());
+    assert!(!exists(&place.path("data/http~")));
+    let offline = place.run(&["get", "account", "k3", "--json"]).ok().json();
+    assert_eq!(offline, online);
+    assert_eq!(place.run(&["list", "account", "--all"]).ok().out, rows.out);
+    let status = place.run(&["status", "--json"]).ok().json();
+    assert_eq!(status["state"], "offline");
+    for partition in status["topics"][0]["partitions"].as_array().unwrap() {
+        assert_eq!(partition["applied"], partition["durable"]);
+        assert_eq!(partition["lag_records"], 0);
+    }
+}
+
+#[test]
+fn a_bad_line_stops_the_append_and_says_how_far_it_came() {
+    let place = Place::new(CONFIG);
+    let mut input = events(0, 3);
+    input.push_str("{\"event_type\":\"Deposited\"}\nnot json\n");
+    input.push_str(&events(3, 5));
+    let stopped = place.run_with(&APPEND, &input);
+    assert_eq!(stopped.code, 1);
+    for part in ["-:4:", "no field `id`", "3 records had gone in", "--skip-bad"] {
+        assert!(stopped.err.contains(part), "{part}: {stopped:?}");
+    }
+    let mut args = APPEND.to_vec();
+    args.push("--skip-bad");
+    let skipped = place.run_with(&args, &input).ok();
+    assert_eq!((&skipped.json()["records"], &skipped.json()["skipped"]), (&json!(5), &json!(2)));
+    assert!(skipped.err.contains("-:4:") && skipped.err.contains("-:5:"), "{skipped:?}");
+    let missing = place.run_with(&["append", "nope", "--key", "id"], &events(0, 1));
+    assert_eq!(missing.code, 3, "{missing:?}");
+    assert!(missing.err.contains("bank.accounts"), "{missing:?}");
+}
+
+#[test]
+fn exit_codes_are_as_documented() {
+    let place = Place::new(CONFIG);
+    assert_eq!(place.run(&["--help"]).code, 0);
+    assert_eq!(place.run(&["nonsense"]).code, 2);
+    assert_eq!(place.run(&["get", "account", "a", "--at-least", "nonsense"]).code, 2);
+    assert_eq!(place.run(&["config", "check", "--set", "http.lisen=x"]).code, 78);
+    assert_eq!(place.run(&["config", "check", "--config", "no-such-file"]).code, 78);
+    let daemon = place.daemon(&[]);
+    assert_eq!(place.run(&["get", "account", "a"]).code, 3);
+    assert_eq!(place.run(&["get", "nope", "a"]).code, 3);
+    assert_eq!(place.run(&["get", "account", "a", "--at-least", "bank.accounts@0:9", "--wait", "50ms"]).code, 4);
+    assert_eq!(place.run(&["list", "account", "--cursor", "x"]).code, 2);
+    let second = place.run(&["run", "--set", "http.listen=127.0.0.1:0"]);
+    assert_eq!(second.code, 6, "{second:?}");
+    assert!(second.err.contains(&daemon.child.id().to_string()), "{second:?}");
+    // The directory is taken and nobody answers: somebody else's file says where.
+    std::fs::write(place.path("data/http~"), "127.0.0.1:1\n").unwrap();
+    assert_eq!(place.run(&["status"]).code, 5);
+    assert_eq!(place.run_with(&APPEND, &events(0, 1)).code, 5);
+}
+
+#[test]
+fn run_without_a_topic_or_a_view_says_what_to_do() {
+    let place = Place::new("");
+    let none = place.run(&["run"]);
+    assert_eq!(none.code, 78, "{none:?}");
+    assert!(none.err.contains("segno config example"), "{none:?}");
+    let place = Place::new("[[topics]]\nname = \"t\"\n");
+    let none = place.run(&["run"]);
+    assert_eq!(none.code, 78, "{none:?}");
+    assert!(none.err.contains("topic `t` has no view"), "{none:?}");
+    // The example is a configuration that runs.
+    let example = place.run(&["config", "example"]).ok().out;
+    std::fs::write(place.path("segno.toml"), example).unwrap();
+    let mut daemon = place.daemon(&[]);
+    daemon.signal("INT");
+    assert_eq!(daemon.ended(), 0, "{}", daemon.said());
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let place = Place::new(CONFIG);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let refused = place.run(&["run", "--set", &format!("http.listen={address}")]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains(&address.to_string()) && refused.err.contains("http.listen"), "{refused:?}");
+}
+
+#[test]
+fn a_closed_output_ends_a_list_in_peace() {
+    let place = Place::new(CONFIG);
+    place.run_with(&APPEND, &events(0, 10)).ok();
+    let mut daemon = place.daemon(&[]);
+    daemon.until("all is applied", |daemon| {
+        daemon.get("/v1/views/account").body["rows"].as_array().is_some_and(|rows| rows.len() == 10)
+    });
+    let mut child = place.command(&["list", "account", "--all"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    let place = Place::new("");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(place.run(&["completions", shell]).ok().out.contains("segno"), "{shell}");
+    }
+}

@@ -1,0 +1,220 @@
+//! The HTTP API of the real daemon.
+
+mod faces;
+
+use faces::{CONFIG, Daemon, Place};
+use serde_json::json;
+
+const EVENTS: &str = "/v1/topics/bank.accounts/events";
+
+fn opened(owner: &str) -> Vec<u8> {
+    json!({ "event_type": "Opened", "payload": { "owner": owner } }).to_string().into_bytes()
+}
+
+fn append(daemon: &Daemon, key: &str, body: &[u8]) -> String {
+    let answer = daemon.post(&format!("{EVENTS}?key={key}"), "application/json", body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body["token"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_was_appended_is_read_back_at_its_token() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    let token = append(&daemon, "a", &opened("Ada"));
+    let read = daemon.get(&format!("/v1/views/account/a?at-least={token}"));
+    assert_eq!(read.status, 200, "{read:?}");
+    assert_eq!(read.body["value"], json!({ "owner": "Ada", "balance": 0 }));
+    assert_eq!(read.body["key"], "a");
+    assert!(read.body["offset"].is_u64() && read.body["timestamp"].is_i64());
+    // The position of the answer reaches the token, in the body and in the header.
+    let position = read.position.unwrap();
+    assert_eq!(read.body["position"], position.as_str());
+    let position: segno::position::PositionVector = position.parse().unwrap();
+    assert!(position.reaches(&token.parse().unwrap()));
+}
+
+#[test]
+fn an_answer_that_cannot_be_had_is_behind_with_both_positions() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    let read = daemon.get("/v1/views/account/a?at-least=bank.accounts@0:7&wait=50ms");
+    assert_eq!((read.status, read.code()), (409, "behind"), "{read:?}");
+    assert_eq!(read.body["error"]["want"], "bank.accounts@0:7");
+    assert_eq!(read.body["error"]["have"], "bank.accounts@0:0,1:0");
+    for (query, code) in [
+        ("at-least=other@0:7", "wrong-bound"),
+        ("at-least=bank.accounts@9:7", "wrong-bound"),
+        ("at-least=nonsense", "bad-token"),
+        ("at-least=bank.accounts@0:1&wait=soon", "bad-query"),
+        ("atleast=bank.accounts@0:1", "unknown-parameter"),
+        ("at-least=%zz", "bad-query"),
+    ] {
+        let read = daemon.get(&format!("/v1/views/account/a?{query}"));
+        assert_eq!((read.status, read.code()), (400, code), "{query}: {read:?}");
+        assert!(read.body["error"]["next"].as_str().is_some_and(|next| !next.is_empty()));
+    }
+}
+
+#[test]
+fn keys_are_bytes() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    let mut token = String::new();
+    let keys = ["%FF%00", "a%2Fb", "a/c", "", "%F0%9F%8E%BC", "with%20space+plus"];
+    for (i, key) in keys.iter().enumerate() {
+        // In a query `+` is a space; in a path it is itself.
+        let in_query = key.replace('+', "%2B");
+        token = append(&daemon, &in_query, &opened(&i.to_string()));
+        let read = daemon.get(&format!("/v1/views/account/{key}?at-least={token}"));
+        assert_eq!(read.status, 200, "{key}: {read:?}");
+        assert_eq!(read.body["value"]["owner"], i.to_string(), "{key}");
+    }
+    assert_eq!(daemon.get("/v1/views/account/%FF%00").body["key"], json!({ "base64": "/wA=" }));
+    assert_eq!(daemon.get("/v1/views/account/a/c").body["key"], "a/c");
+    let list = daemon.get(&format!("/v1/views/account?prefix=a&at-least={token}"));
+    assert_eq!(list.body["rows"].as_array().unwrap().len(), 2, "{list:?}");
+}
+
+#[test]
+fn pages_follow_each_other_without_gap_or_repetition() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    let lines: String = (0..250)
+        .map(|i| {
+            format!("{{\"key\":\"k{i:03}\",\"value\":{{\"event_type\":\"Opened\",\"payload\":{{\"owner\":\"o\"}}}}}}\n")
+        })
+        .collect();
+    let answer = daemon.post(EVENTS, "application/x-ndjson", lines.as_bytes());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.body["records"].as_array().unwrap().len(), 250);
+    let token = answer.body["token"].as_str().unwrap();
+    let (mut keys, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = daemon.get(&format!("/v1/views/account?prefix=k&limit=33&at-least={token}{cursor}"));
+        assert_eq!(page.status, 200, "{page:?}");
+        keys.extend(page.body["rows"].as_array().unwrap().iter().map(|row| row["key"].as_str().unwrap().to_owned()));
+        pages += 1;
+        match page.body["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert!(pages >= 8, "{pages}");
+    keys.sort();
+    assert_eq!(keys, (0..250).map(|i| format!("k{i:03}")).collect::<Vec<_>>());
+    // A cursor of one question is refused by another.
+    let other = daemon.get(&format!("/v1/views/account?prefix=k1{cursor}"));
+    assert_eq!((other.status, other.code()), (400, "bad-cursor"), "{other:?}");
+    for limit in ["0", "1001", "-1", "x"] {
+        assert_eq!(daemon.get(&format!("/v1/views/account?limit={limit}")).status, 400, "{limit}");
+    }
+}
+
+#[test]
+fn a_body_with_a_bad_item_is_refused_whole() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&["--set", "http.body-limit=64KiB"]);
+    for (query, content_type, body, status, code) in [
+        ("", "application/x-ndjson", "{\"key\":\"a\",\"value\":1}\n{", 400, "bad-record"),
+        ("", "application/json", "[{\"key\":\"a\",\"value\":1},{\"kee\":1}]", 400, "bad-record"),
+        ("", "application/json", "[]", 400, "bad-body"),
+        ("", "application/json", "", 400, "bad-record"),
+        ("?key-field=id", "application/json", "{\"other\":1}", 400, "bad-record"),
+        ("?key=a&key-field=id", "application/json", "{}", 400, "bad-query"),
+        ("?partition=x", "application/json", "{\"key\":\"a\",\"value\":1}", 400, "bad-query"),
+        ("", "text/plain", "{\"key\":\"a\",\"value\":1}", 415, "wrong-type"),
+    ] {
+        let answer = daemon.post(&format!("{EVENTS}{query}"), content_type, body.as_bytes());
+        assert_eq!((answer.status, answer.code()), (status, code), "{body}: {answer:?}");
+    }
+    let answer = daemon.post(EVENTS, "application/json", b"\xff\xfe");
+    assert_eq!((answer.status, answer.code()), (400, "bad-body"));
+    let answer = daemon.post(EVENTS, "application/json", &vec![b' '; 70 << 10]);
+    assert_eq!((answer.status, answer.code()), (413, "body-too-large"), "{answer:?}");
+    let answer = daemon.post("/v1/topics/nope/events?key=a", "application/json", b"1");
+    assert_eq!((answer.status, answer.code()), (404, "no-such-topic"));
+    // Nothing of all that is in the log.
+    let status = daemon.get("/v1/status");
+    for partition in status.body["topics"][0]["partitions"].as_array().unwrap() {
+        assert_eq!(partition["applied"], 0, "{status:?}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said_to_be_not_there() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    for (path, status, code) in [
+        ("/v1/views/nope/a", 404, "no-such-view"),
+        ("/v1/views/nope", 404, "no-such-view"),
+        ("/v1/views/account/a", 404, "no-such-key"),
+        ("/v1/views/account/%zz", 400, "bad-path"),
+        ("/v2", 404, "no-such-route"),
+        (EVENTS, 405, "wrong-method"),
+    ] {
+        let answer = daemon.get(path);
+        assert_eq!((answer.status, answer.code()), (status, code), "{path}: {answer:?}");
+    }
+    // That there is no row is true at a position, too.
+    assert_eq!(daemon.get("/v1/views/account/a").position.as_deref(), Some("bank.accounts@0:0,1:0"));
+    assert_eq!(
+        daemon.get("/v1/views").body["views"][0],
+        json!({ "name": "account", "version": 1, "topic": "bank.accounts" })
+    );
+}
+
+#[test]
+fn probes_and_metrics_answer() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    let token = append(&daemon, "a", &opened("Ada"));
+    assert_eq!(daemon.get(&format!("/v1/views/account/a?at-least={token}")).status, 200);
+    for probe in ["/livez", "/readyz", "/startupz"] {
+        let answer = daemon.get(probe);
+        assert_eq!((answer.status, &answer.body["ok"]), (200, &json!(true)), "{probe}: {answer:?}");
+    }
+    let metrics = daemon.get("/metrics").text;
+    for line in [
+        "segno_ready 1",
+        "segno_view_rows{topic=\"bank.accounts\",view=\"account\"} 1",
+        "segno_view_records{topic=\"bank.accounts\",view=\"account\",column=\"applied\"} 1",
+        "segno_http_requests_total{route=\"/v1/views/{view}/{*key}\",status=\"200\"} 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
+    }
+    for name in ["segno_applied_position", "segno_durable_position", "segno_lag_records", "segno_lag_seconds"] {
+        assert!(metrics.contains(&format!("# TYPE {name} gauge")), "{name} is not in {metrics}");
+    }
+}
+
+#[test]
+fn without_a_token_only_this_machine_is_answered_and_with_one_only_its_bearer() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    let answer = daemon.get_with("/v1/status", &[("host", "evil.example")]);
+    assert_eq!((answer.status, answer.code()), (403, "wrong-host"), "{answer:?}");
+    drop(daemon);
+
+    let place = Place::new(CONFIG);
+    let mut command = place.command(&["config", "print"]);
+    let printed = command.env("SEGNO__HTTP__TOKEN", "correct-horse").output().unwrap();
+    assert!(!String::from_utf8(printed.stdout).unwrap().contains("correct-horse"));
+    std::fs::write(place.path("token"), "correct-horse\n").unwrap();
+    let file = format!("${{file:{}}}", place.path("token").display());
+    let mut config = CONFIG.to_owned();
+    config.push_str(&format!("\n[http]\ntoken = \"{file}\"\n"));
+    std::fs::write(place.path("segno.toml"), config).unwrap();
+    let mut daemon = place.daemon(&[]);
+    for (path, status) in
+        [("/livez", 200), ("/readyz", 200), ("/v1/status", 401), ("/metrics", 401), ("/v1/views/account", 401)]
+    {
+        assert_eq!(daemon.get(path).status, status, "{path}");
+    }
+    assert_eq!(daemon.get_with("/v1/status", &[("authorization", "Bearer correct-horsf")]).status, 401);
+    daemon.token = Some("correct-horse".to_owned());
+    assert_eq!(daemon.get("/v1/status").status, 200);
+    // The command line has the token from the same configuration.
+    assert!(place.run(&["status"]).ok().out.contains("bank.accounts"));
+    assert!(!daemon.said().contains("correct-horse"));
+}
