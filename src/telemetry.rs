@@ -76,8 +76,6 @@ pub mod names {
     pub const HELD: &str = "segno_held_total";
     /// Counter by topic, partition: shards that were restarted.
     pub const RESTARTS: &str = "segno_restarts_total";
-    /// Gauge by topic, partition: bytes in flight between the log and the store.
-    pub const IN_FLIGHT_BYTES: &str = "segno_in_flight_bytes";
 
     /// Gauge by topic, partition: the position that readers see.
     pub const APPLIED: &str = "segno_applied_position";
@@ -93,6 +91,8 @@ pub mod names {
     pub const RESIDENT: &str = "segno_resident_aggregates";
     /// Gauge by topic, partition: records of the last batch.
     pub const BATCH_RECORDS: &str = "segno_batch_records";
+    /// Gauge by topic, partition: records that are read and not yet committed.
+    pub const IN_FLIGHT: &str = "segno_in_flight_records";
     /// Gauge by topic, partition, standing: events set aside now.
     pub const HELD_NOW: &str = "segno_held_records";
     /// Gauge by topic, view: rows.
@@ -119,7 +119,6 @@ fn describe() {
     describe_histogram!(names::COMMIT_SECONDS, Unit::Seconds, "How long a commit took");
     describe_counter!(names::HELD, "Records that were set aside or skipped, by reason");
     describe_counter!(names::RESTARTS, "Shards that were restarted");
-    describe_gauge!(names::IN_FLIGHT_BYTES, Unit::Bytes, "Bytes between the log and the store");
     describe_gauge!(names::APPLIED, "The position that readers see");
     describe_gauge!(names::DURABLE, "The position that survives a crash of the machine");
     describe_gauge!(names::LOG_END, "The end of the log");
@@ -127,6 +126,7 @@ fn describe() {
     describe_gauge!(names::LAG_SECONDS, Unit::Seconds, "Age of the oldest record that has not been applied");
     describe_gauge!(names::RESIDENT, "Aggregates in memory");
     describe_gauge!(names::BATCH_RECORDS, "Records of the last batch");
+    describe_gauge!(names::IN_FLIGHT, "Records that are read and not yet committed");
     describe_gauge!(names::HELD_NOW, "Events set aside now: waiting, parked or dead");
     describe_gauge!(names::ROWS, "Rows of a view");
     describe_gauge!(names::BOOKS, "A view's books: consumed, applied, skipped, waiting, parked, dead");

@@ -25,6 +25,7 @@ enum Body {
     Lines,
 }
 
+/// All records of the body, or none of them where one is bad; answers once they are durable.
 pub async fn append(
     State(face): State<Face>,
     uri: Uri,

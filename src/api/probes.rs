@@ -12,22 +12,27 @@ use super::reply::Refusal;
 use crate::actors::handle::{Check, Health, PartitionStatus, Status, ViewStatus};
 use crate::telemetry::names;
 
+/// How far every partition is.
 pub async fn status(State(face): State<Face>) -> Result<Json<Status>, Refusal> {
     Ok(Json(face.node()?.status()))
 }
 
+/// What can be read.
 pub async fn views(State(face): State<Face>) -> Result<Response, Refusal> {
     Ok(Json(json!({ "views": face.node()?.views() })).into_response())
 }
 
+/// 503 when the process should be killed.
 pub async fn livez(State(face): State<Face>) -> Response {
     health(face.node().map_or_else(|_| starting(true), |node| node.live()))
 }
 
+/// 503 while reads are not answered.
 pub async fn readyz(State(face): State<Face>) -> Response {
     health(face.node().map_or_else(|_| starting(false), |node| node.ready()))
 }
 
+/// 503 until the start is over.
 pub async fn startupz(State(face): State<Face>) -> Response {
     health(face.node().map_or_else(|_| starting(false), |node| node.started()))
 }
@@ -64,6 +69,7 @@ fn partition_gauges(topic: &str, status: &PartitionStatus) {
     gauge!(names::DURABLE, &labels).set(status.durable.0 as f64);
     gauge!(names::RESIDENT, &labels).set(status.resident as f64);
     gauge!(names::BATCH_RECORDS, &labels).set(status.batch_records as f64);
+    gauge!(names::IN_FLIGHT, &labels).set(status.in_flight as f64);
     if let Some(end) = status.log_end {
         gauge!(names::LOG_END, &labels).set(end.0 as f64);
     }

@@ -27,7 +27,10 @@ fn with_position(mut response: Response, position: &PositionVector) -> Response 
 
 /// Why there is no answer: `{"error": {"code", "message", "next"}}`.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct Refusal(Box<Reason>);
+
+#[derive(Debug)]
+struct Reason {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -38,7 +41,8 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Refusal { status, code, message: message.into(), next: None, more: Map::new(), position: None }
+        let message = message.into();
+        Refusal(Box::new(Reason { status, code, message, next: None, more: Map::new(), position: None }))
     }
 
     /// What the client got wrong.
@@ -47,36 +51,37 @@ impl Refusal {
     }
 
     pub fn next(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
+        self.0.next = Some(next.into());
         self
     }
 
     /// A field more in `error`.
     pub fn with(mut self, name: &str, value: Value) -> Self {
-        self.more.insert(name.to_owned(), value);
+        self.0.more.insert(name.to_owned(), value);
         self
     }
 
     pub fn at(mut self, position: &PositionVector) -> Self {
-        self.position = Some(position.clone());
+        self.0.position = Some(position.clone());
         self
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let Reason { status, code, message, next, more, position } = *self.0;
         let mut error = Map::from_iter([
-            ("code".to_owned(), Value::from(self.code)),
-            ("message".to_owned(), Value::from(self.message)),
-            ("next".to_owned(), Value::from(self.next.unwrap_or_else(|| "see docs/http.md".to_owned()))),
+            ("code".to_owned(), Value::from(code)),
+            ("message".to_owned(), Value::from(message)),
+            ("next".to_owned(), Value::from(next.unwrap_or_else(|| "see docs/http.md".to_owned()))),
         ]);
-        error.extend(self.more);
+        error.extend(more);
         let mut body = Map::from_iter([("error".to_owned(), Value::Object(error))]);
-        if let Some(position) = &self.position {
+        if let Some(position) = &position {
             body.insert("position".to_owned(), json!(position));
         }
-        let response = (self.status, Json(body)).into_response();
-        match &self.position {
+        let response = (status, Json(body)).into_response();
+        match &position {
             Some(position) => with_position(response, position),
             None => response,
         }

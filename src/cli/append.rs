@@ -24,6 +24,7 @@ use crate::streams::{self, Appended, Log};
 /// A batch ends here at the latest; also well below what the daemon takes as one body.
 const BATCH_BYTES: usize = 2 << 20;
 
+/// Append events from JSON Lines to a topic, of the embedded log or of Kafka
 #[derive(Debug, Args)]
 pub struct Append {
     /// The topic.

@@ -93,6 +93,7 @@ pub fn budget(config: &Config, partitions: usize) -> Split {
     split(config.memory.total, wanted(config, partitions))
 }
 
+/// `[state]`, and the parts of the budget that the store gets.
 pub fn store_options(config: &Config) -> StoreOptions {
     // These parts do not depend on the number of partitions.
     let split = budget(config, 1);
@@ -113,6 +114,7 @@ pub fn store_options(config: &Config) -> StoreOptions {
     }
 }
 
+/// `[flow]`, and the parts of the budget that the flow gets.
 pub fn flow_options(config: &Config, partitions: usize) -> FlowOptions {
     let flow = &config.flow;
     let split = budget(config, partitions);
@@ -129,11 +131,13 @@ pub fn flow_options(config: &Config, partitions: usize) -> FlowOptions {
     }
 }
 
+/// `[retry]`.
 pub fn retry_options(config: &Config) -> RetryOptions {
     let retry = &config.retry;
     RetryOptions { attempts: retry.attempts, initial: retry.initial, factor: retry.factor, max: retry.max }
 }
 
+/// `[state]`: when to flush.
 pub fn flush_options(config: &Config) -> FlushOptions {
     let size = usize::try_from(config.state.flush_size).unwrap_or(usize::MAX);
     FlushOptions { interval: config.state.flush_interval, size }

@@ -5,6 +5,7 @@ use clap_complete::Shell;
 
 use super::{Cli, Failure, out};
 
+/// Print a completion script for a shell
 #[derive(Debug, Args)]
 pub struct Completions {
     /// bash, zsh, fish, elvish or powershell.

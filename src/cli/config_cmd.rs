@@ -7,6 +7,7 @@ use super::{Failure, assemble, out};
 use crate::app::Declared;
 use crate::config::{self, Loaded};
 
+/// Look at the configuration
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Read all layers, compile all views, and say everything that is wrong.

@@ -7,6 +7,7 @@ use super::{Code, Failure, out};
 use crate::api::percent;
 use crate::config::Loaded;
 
+/// Show one row of a view
 #[derive(Debug, Args)]
 pub struct Get {
     /// The view's name.

@@ -9,6 +9,7 @@ use crate::actors::reads::LIST_MAX;
 use crate::api::percent;
 use crate::config::Loaded;
 
+/// List rows of a view
 #[derive(Debug, Args)]
 pub struct List {
     /// The view's name.

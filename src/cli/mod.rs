@@ -82,20 +82,14 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the daemon: consume, fold, serve, until SIGTERM or SIGINT.
+    /// Run the daemon: consume, fold, serve, until SIGTERM or SIGINT
     Run,
-    /// Append events from JSON Lines to a topic, of the embedded log or of Kafka.
     Append(append::Append),
-    /// Show one row of a view.
     Get(get::Get),
-    /// List rows of a view.
     List(list::List),
-    /// Show how far every partition is.
     Status(status::StatusArgs),
-    /// Look at the configuration.
     #[command(subcommand)]
     Config(config_cmd::ConfigCommand),
-    /// Print a completion script for a shell.
     Completions(completions::Completions),
 }
 

@@ -148,6 +148,7 @@ fn partition_status(generation: &Generation, log_end: Option<Position>) -> Parti
         lag_seconds: lag_records.filter(|lag| *lag == 0).map(|_| 0.0),
         resident: 0,
         batch_records: 0,
+        in_flight: 0,
         waiting: sum(|books| books.waiting),
         parked: sum(|books| books.parked),
         dead: sum(|books| books.dead),

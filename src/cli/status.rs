@@ -10,6 +10,7 @@ use super::{Code, Failure, out};
 use crate::actors::handle::{PartitionStatus, Status, ViewStatus};
 use crate::config::{Loaded, quantity};
 
+/// Show how far every partition is
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Show it again and again, every second or as often as is said here.

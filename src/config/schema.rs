@@ -26,6 +26,7 @@ pub struct Config {
     pub topics: Vec<topics::Topic>,
 }
 
+/// `[node]`.
 #[derive(Clone, Debug)]
 pub struct NodeSection {
     pub data_dir: PathBuf,
@@ -42,11 +43,13 @@ pub enum LogKind {
     Kafka,
 }
 
+/// `[memory]`.
 #[derive(Clone, Debug)]
 pub struct MemorySection {
     pub total: u64,
 }
 
+/// `[kafka]`.
 #[derive(Clone, Debug)]
 pub struct KafkaSection {
     pub brokers: String,
@@ -56,6 +59,7 @@ pub struct KafkaSection {
     pub properties: BTreeMap<String, Secret>,
 }
 
+/// `[embedded]`.
 #[derive(Clone, Debug)]
 pub struct EmbeddedSection {
     pub partitions: u32,
@@ -76,6 +80,7 @@ pub enum Fsync {
     Never,
 }
 
+/// `[flow]`.
 #[derive(Clone, Debug)]
 pub struct FlowSection {
     pub placement: Placement,
@@ -88,6 +93,7 @@ pub struct FlowSection {
     pub own_shard_limit: u32,
 }
 
+/// `[retry]`.
 #[derive(Clone, Debug)]
 pub struct RetrySection {
     pub attempts: u32,
@@ -96,6 +102,7 @@ pub struct RetrySection {
     pub max: Duration,
 }
 
+/// `[state]`.
 #[derive(Clone, Debug)]
 pub struct StateSection {
     pub durability: Durability,
@@ -113,6 +120,7 @@ pub enum Durability {
     WalSync,
 }
 
+/// How the store's files are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     #[default]
@@ -121,6 +129,7 @@ pub enum Compression {
     None,
 }
 
+/// `[http]`.
 #[derive(Clone, Debug)]
 pub struct HttpSection {
     pub listen: SocketAddr,
@@ -130,12 +139,14 @@ pub struct HttpSection {
     pub token: Secret,
 }
 
+/// `[log]`.
 #[derive(Clone, Debug)]
 pub struct LogSection {
     pub level: String,
     pub format: LogFormat,
 }
 
+/// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     #[default]

@@ -70,6 +70,7 @@ pub struct Node {
     pub at: Place,
 }
 
+/// What a key has.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Table(Table),
@@ -107,6 +108,7 @@ pub struct Entry {
     pub node: Node,
 }
 
+/// Keys and what they have.
 pub type Table = BTreeMap<String, Entry>;
 
 /// Reads a TOML text. Of its syntax errors the first of each line is reported: the others usually follow from it.
