@@ -240,6 +240,7 @@ pub struct Status {
     pub topics: Vec<TopicStatus>,
 }
 
+/// A topic at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TopicStatus {
     pub name: String,
@@ -248,6 +249,7 @@ pub struct TopicStatus {
     pub views: Vec<ViewStatus>,
 }
 
+/// A partition at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartitionStatus {
     pub partition: PartitionId,
@@ -278,6 +280,7 @@ pub struct PartitionStatus {
     pub generation: u64,
 }
 
+/// A view at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViewStatus {
     pub view: String,
