@@ -18,6 +18,7 @@ pub struct Cell {
     pub key: Box<[u8]>,
 }
 
+/// What can be on the board.
 #[derive(Debug)]
 pub enum Notice {
     /// Events of this cell are stored as waiting: give it a shard of its own. Posted after the commit.
@@ -34,6 +35,7 @@ pub enum Notice {
     Fatal(Fatal),
 }
 
+/// The notices that the partition has not read yet.
 #[derive(Debug, Default)]
 pub struct Board {
     notices: Mutex<Vec<Notice>>,

@@ -32,7 +32,19 @@ pub struct TopicPlan {
     pub name: String,
     pub decoder: DecodeOptions,
     pub policy: Policy,
+    pub history: History,
     pub views: Definitions,
+}
+
+/// How much of a topic's history a view must have seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum History {
+    /// All of it: a new view on a topic whose beginning retention has deleted is refused.
+    #[default]
+    Complete,
+    /// What the log still holds when the view is first made: it is a fold of that, and says so by where it begins.
+    Retained,
 }
 
 /// What happens to a record that does not become part of a row.

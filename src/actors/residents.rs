@@ -28,6 +28,10 @@ impl Residents {
         self.table.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Estimated bytes of all residents.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -12,12 +12,12 @@ use super::flusher;
 use super::node::{NodeShared, TopicShared};
 use super::partition::PartitionStart;
 use super::partition::published::Published;
-use super::plan::{NodePlan, Running, StartError, TopicPlan};
+use super::plan::{History, NodePlan, Running, StartError, TopicPlan};
 use super::shard::Setting;
 use super::supervisor::{NodeStart, Supervisor};
 use super::topic::TopicStart;
 use crate::position::{PartitionId, Position, TopicPartition};
-use crate::state::{Fingerprint, Generation, Identity, LogFacts, Store, ViewIdent};
+use crate::state::{Commit, Fingerprint, Generation, Identity, LogFacts, Store, ViewIdent};
 use crate::streams::decode::Decoder;
 use crate::streams::{self, Limit, Log, Prefetch, Reader};
 
@@ -38,9 +38,9 @@ pub async fn start(plan: NodePlan) -> Result<Running, StartError> {
     let mut opened = Vec::with_capacity(plan.topics.len());
     for topic in &plan.topics {
         let (log, store) = (plan.log.clone(), plan.store.clone());
-        let (name, prefetch) = (topic.name.clone(), plan.flow.prefetch);
+        let (name, history, prefetch) = (topic.name.clone(), topic.history, plan.flow.prefetch);
         let idents = idents(topic);
-        let open = move || open_topic(&*log, &store, &name, &idents, prefetch);
+        let open = move || open_topic(&*log, &store, &name, &idents, history, prefetch);
         let topic = tokio::task::spawn_blocking(open).await.map_err(|e| StartError::Actors(e.to_string()))??;
         partitions += topic.generations.len();
         opened.push(topic);
@@ -106,6 +106,7 @@ fn open_topic(
     store: &Arc<Store>,
     name: &str,
     idents: &[ViewIdent],
+    history: History,
     prefetch: Prefetch,
 ) -> Result<Opened, StartError> {
     let log_error = |source| StartError::Log { topic: name.to_owned(), source };
@@ -116,6 +117,11 @@ fn open_topic(
         let identity = Identity { at: at.clone(), cluster: info.cluster.clone(), partitions: info.partitions };
         let generation = store.open_generation(&identity, idents).map_err(refused)?;
         let watermarks = log.watermarks(&at).map_err(log_error)?;
+        if generation.applied() == Position::ZERO && watermarks.start > Position::ZERO && history == History::Retained {
+            tracing::warn!(%at, start = %watermarks.start, "the beginning of the log is gone; the views begin at its start");
+            let begin = Commit { deltas: Vec::new(), position: watermarks.start, last: None };
+            generation.commit(&begin).map_err(refused)?;
+        }
         let fingerprint_at = match generation.last() {
             Some(last) => look_back(log, &at, &last, watermarks.start, watermarks.end).map_err(log_error)?,
             None => None,

@@ -10,18 +10,22 @@ use super::plan::Fatal;
 use super::topic::{Stopped, Topic, TopicMessage, TopicStart};
 use crate::streams::Fault;
 
+/// What the root is told.
 pub enum SupervisorMessage {
     /// Stop every topic in good order.
     Stop { within: Duration, reply: oneshot::Sender<Vec<Stopped>> },
 }
 
+/// The actor at the root of the tree.
 pub struct Supervisor;
 
+/// What the root starts with.
 pub struct NodeStart {
     pub topics: Vec<TopicStart>,
     pub failed: Arc<watch::Sender<Option<Fatal>>>,
 }
 
+/// The running topics.
 pub struct SupervisorState {
     topics: Vec<ActorRef<TopicMessage>>,
     failed: Arc<watch::Sender<Option<Fatal>>>,

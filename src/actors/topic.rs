@@ -11,6 +11,7 @@ use super::plan::Fatal;
 use crate::position::{Position, TopicPartition};
 use crate::streams::Fault;
 
+/// What a topic is told.
 pub enum TopicMessage {
     /// Stop every partition in good order; answers what became of each.
     Stop { within: Duration, reply: oneshot::Sender<Vec<Stopped>> },
@@ -22,13 +23,16 @@ pub struct Stopped {
     pub durable: Result<Position, String>,
 }
 
+/// The actor of a topic.
 pub struct Topic;
 
+/// What a topic starts with.
 pub struct TopicStart {
     pub partitions: Vec<PartitionStart>,
     pub failed: Arc<watch::Sender<Option<Fatal>>>,
 }
 
+/// The running partitions.
 pub struct TopicState {
     partitions: Vec<(TopicPartition, ActorRef<PartitionMessage>)>,
     failed: Arc<watch::Sender<Option<Fatal>>>,

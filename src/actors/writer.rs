@@ -36,8 +36,10 @@ pub struct Committed {
     pub position: Position,
 }
 
+/// The actor; what it gathers is in [`WriterState`].
 pub struct Writer;
 
+/// What a writer starts with.
 pub struct WriterStart {
     pub setting: Arc<Setting>,
     pub committed: watch::Sender<Committed>,
@@ -45,6 +47,7 @@ pub struct WriterStart {
     pub published: Arc<Published>,
 }
 
+/// The epochs that are being gathered.
 pub struct WriterState {
     start: WriterStart,
     incarnation: u64,

@@ -51,6 +51,9 @@ fn same_records(at: &TopicPartition, Progress { position, last }: Progress, log:
     if log.end < position {
         return Err(Error::LogBehind { at, position, end: log.end });
     }
+    if log.start > position && position == Position::ZERO {
+        return Err(Error::BeginningGone { at, start: log.start });
+    }
     if log.start > position {
         return Err(Error::RetentionPassed { at, position, start: log.start });
     }

@@ -73,6 +73,11 @@ pub enum Error {
     )]
     RetentionPassed { at: TopicPartition, position: Position, start: Position },
     #[error(
+        "{at}: the log begins at {start}: retention has removed its first records, so a new view cannot be complete. If \
+         a view of what is left is what you want, set `history = \"retained\"` for the topic"
+    )]
+    BeginningGone { at: TopicPartition, start: Position },
+    #[error(
         "{at}: the store has read up to {position}, but the log ends at {end}: the topic was truncated or created anew. \
          Bring the records back, or use a new data directory"
     )]
@@ -124,6 +129,7 @@ impl Error {
             | Error::ClusterChanged { .. }
             | Error::PartitionCountChanged { .. }
             | Error::RetentionPassed { .. }
+            | Error::BeginningGone { .. }
             | Error::LogBehind { .. }
             | Error::RecordChanged { .. }
             | Error::DiskFull { .. }

@@ -111,6 +111,7 @@ pub fn dead_key(offset: Offset, view: ViewTag, into: &mut Vec<u8>) {
 
 /// The first and the last kind of the `parked` family's keys, as range bounds.
 pub const HELD_RANGE: (&[u8], &[u8]) = (&[HELD], &[HELD + 1]);
+/// The bounds of dead records.
 pub const DEAD_RANGE: (&[u8], &[u8]) = (&[DEAD], &[DEAD + 1]);
 
 impl<'a> ParkedKey<'a> {

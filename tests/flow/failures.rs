@@ -103,9 +103,8 @@ fn isolated_a_fold_that_hangs_delays_the_others_by_its_time_limit_once() {
     for n in 21..60 {
         stage.send(if n % 2 == 0 { "sick" } else { "well" }, &add(n));
     }
-    let delay = until("the healthy aggregate is served", Duration::from_secs(10), || {
-        stage.ledgers()["well"].seen.len() == 40
-    });
+    let delay =
+        until("the healthy aggregate is served", Duration::from_secs(10), || stage.ledgers()["well"].seen.len() == 40);
     assert!(delay < limit * 8, "Isolated: {delay:?} for a limit of {limit:?}");
     until("the hanging event is parked", Duration::from_secs(10), || stage.books().parked == 20);
     assert_eq!(stage.ledgers()["sick"].seen, (0..20).collect::<Vec<_>>());

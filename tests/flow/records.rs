@@ -1,6 +1,6 @@
 //! Records that are not events, and logs with gaps.
 
-use segno::actors::plan::{Decision, Policy};
+use segno::actors::plan::{Decision, History, Policy};
 use segno::position::TopicPartition;
 
 use crate::stage::{Entry, Setup, Stage, TOPIC};
@@ -80,4 +80,22 @@ fn a_log_that_is_not_the_one_that_was_read_is_refused() {
     let error = stage.try_start().unwrap_err();
     assert!(error.contains("partition"), "{error}");
     let _ = at;
+}
+
+#[test]
+fn a_topic_without_its_beginning_is_refused_unless_named() {
+    let mut stage = Stage::new(Setup { partitions: 1, ..Setup::default() });
+    stage.stop();
+    let at = TopicPartition::new(TOPIC, 0);
+    for n in 0..10 {
+        stage.send("a", &Entry::Add { n, amount: 1 });
+    }
+    stage.log.truncate_before(&at, segno::position::Position(4));
+    let error = stage.try_start().unwrap_err();
+    assert!(error.contains("ledger/0") && error.contains('4') && error.contains("history"), "{error}");
+    stage.setup.history = History::Retained;
+    stage.start();
+    stage.settle();
+    assert_eq!(stage.ledgers()["a"].seen, [4, 5, 6, 7, 8, 9]);
+    assert_eq!(stage.books().consumed, 6);
 }

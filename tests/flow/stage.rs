@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use segno::actors::handle::{Node, Row};
 use segno::actors::plan::{
-    Decision, FlowOptions, FlushOptions, NodePlan, Placement, Policy, RetryOptions, Running, TopicPlan,
+    Decision, FlowOptions, FlushOptions, History, NodePlan, Placement, Policy, RetryOptions, Running, TopicPlan,
 };
 use segno::event::EventMeta;
 use segno::position::TopicPartition;
@@ -45,15 +45,34 @@ pub struct Ledger {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event_type", content = "payload")]
 pub enum Entry {
-    Add { n: u64, amount: i64 },
+    Add {
+        n: u64,
+        amount: i64,
+    },
     /// Rejected when the balance does not suffice, after the row has been torn on purpose.
-    Take { n: u64, amount: i64 },
+    Take {
+        n: u64,
+        amount: i64,
+    },
     /// Says "try again" until it has been tried `times` times.
-    Flaky { n: u64, name: String, times: u32 },
+    Flaky {
+        n: u64,
+        name: String,
+        times: u32,
+    },
     /// Panics, with a torn row, until it has been tried `times` times.
-    Panics { n: u64, name: String, times: u32 },
+    Panics {
+        n: u64,
+        name: String,
+        times: u32,
+    },
     /// Takes so long, until it has been tried `times` times.
-    Slow { n: u64, name: String, times: u32, ms: u64 },
+    Slow {
+        n: u64,
+        name: String,
+        times: u32,
+        ms: u64,
+    },
 }
 
 impl View for Ledger {
@@ -114,6 +133,7 @@ pub struct Setup {
     pub fold_time_limit: Duration,
     pub attempts: u32,
     pub policy: Policy,
+    pub history: History,
     pub flush: Duration,
 }
 
@@ -129,6 +149,7 @@ impl Default for Setup {
             fold_time_limit: Duration::from_secs(2),
             attempts: 3,
             policy: Policy::default(),
+            history: History::Complete,
             flush: Duration::from_millis(20),
         }
     }
@@ -182,6 +203,7 @@ impl Stage {
                 name: TOPIC.to_owned(),
                 decoder: DecodeOptions { format: Format::Json, max_key_bytes: 1024 },
                 policy: self.setup.policy,
+                history: self.setup.history,
                 views: Arc::from(vec![definition]),
             }],
             flow: FlowOptions {

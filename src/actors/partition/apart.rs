@@ -29,6 +29,7 @@ enum Parking {
     LastStep,
 }
 
+/// The own shards of a partition, and the cells that queue for one.
 pub struct Apart {
     cells: HashMap<Cell, Own>,
     /// Cells that wait for a shard, because the limit is reached.

@@ -43,6 +43,7 @@ pub enum Pumped {
     Idle,
 }
 
+/// Everything that a partition owns.
 pub struct Flow {
     pub(super) nursery: Nursery,
     pub(super) options: FlowOptions,

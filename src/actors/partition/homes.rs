@@ -134,7 +134,7 @@ impl Homes {
     ) -> Result<usize, ActorProcessingErr> {
         let progress = Arc::new(Progress::default());
         let shard = Shard::new(nursery.setting.clone(), progress.clone(), held, self.suspects.clone());
-        let member = nursery.start(Role::Home(shard), progress, self.placement == Placement::Shared).await?;
+        let member = nursery.start(Role::Home(Box::new(shard)), progress, self.placement == Placement::Shared).await?;
         let home = Home { member, key, indexes: Vec::new(), hashes: Vec::new(), touched: false, epoch: 0 };
         Ok(match self.free.pop() {
             Some(index) => {

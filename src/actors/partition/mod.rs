@@ -42,6 +42,7 @@ pub enum PartitionMessage {
     Stop(oneshot::Sender<Result<Position, Fatal>>),
 }
 
+/// The actor; what it owns is in [`PartitionState`].
 pub struct Partition;
 
 /// What a partition starts with.

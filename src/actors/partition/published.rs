@@ -13,6 +13,7 @@ use crate::position::{Position, Timestamp};
 const UNKNOWN: u64 = u64::MAX;
 const NO_TIME: i64 = i64::MIN;
 
+/// What a partition shows of itself.
 pub struct Published {
     setting: Arc<Setting>,
     /// Readers who wait for a position listen here; the writer raises it.

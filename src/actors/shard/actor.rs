@@ -49,7 +49,7 @@ pub struct ShardStart {
 /// What a shard is for.
 pub enum Role {
     /// Aggregates that fold as the records come.
-    Home(Shard),
+    Home(Box<Shard>),
     /// One cell whose events wait.
     Apart(Redrive),
 }
