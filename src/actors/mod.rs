@@ -12,7 +12,7 @@
 //! * [`start`](fn@start): from a plan to a running node. [`supervisor`], [`topic`]: the upper levels of supervision.
 //! * [`partition`]: drains, deals, collects. [`credit`]: what bounds it. [`board`]: what it hears from below.
 //! * [`shard`]: folds. [`aggregate`], [`residents`]: what it folds into. [`progress`]: how it is seen to hang.
-//! * [`writer`]: commits. [`flusher`]: makes durable. [`retry`]: when to try again.
+//! * [`writer`]: commits. [`flusher`]: makes durable. [`retry`]: when to try again. [`meter`]: counts.
 //! * [`node`], [`reads`]: answers.
 
 pub mod aggregate;
@@ -20,6 +20,7 @@ pub mod board;
 pub mod credit;
 pub mod flusher;
 pub mod handle;
+pub mod meter;
 pub mod node;
 pub mod partition;
 pub mod plan;

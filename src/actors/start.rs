@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::board::Board;
 use super::flusher;
+use super::meter::Meter;
 use super::node::{NodeShared, TopicShared};
 use super::partition::PartitionStart;
 use super::partition::published::Published;
@@ -54,8 +55,9 @@ pub async fn start(plan: NodePlan) -> Result<Running, StartError> {
         let mut flow = plan.flow.clone();
         flow.residency = plan.flow.residency / partitions.max(1);
         for (generation, reader) in opened.generations.into_iter().zip(opened.readers) {
+            let at = generation.at().clone();
             let setting = Arc::new(Setting {
-                at: generation.at().clone(),
+                at: at.clone(),
                 definitions: topic.views.clone(),
                 tags: generation.tags().to_vec(),
                 decoder: Decoder::new(topic.decoder.clone()),
@@ -63,6 +65,7 @@ pub async fn start(plan: NodePlan) -> Result<Running, StartError> {
                 retry: plan.retry,
                 generation,
                 board: Arc::new(Board::default()),
+                meter: Meter::new(&at),
                 residency: flow.residency / flow.shards_per_partition.max(1),
                 committed: AtomicU64::new(0),
                 resident: AtomicI64::new(0),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{oneshot, watch};
@@ -156,8 +157,12 @@ impl WriterState {
             return false;
         }
         let setting = &self.start.setting;
+        let begun = Instant::now();
         match tokio::task::block_in_place(|| setting.generation.commit(&commit)) {
-            Ok(()) => true,
+            Ok(()) => {
+                setting.meter.commit(&commit, begun.elapsed());
+                true
+            }
             Err(error) => {
                 self.failed = true;
                 setting.board.post(Notice::Fatal(store_failed(&setting.at, &error)));

@@ -151,8 +151,8 @@ pub struct Assembled {
 
 impl Assembled {
     pub fn plan(self) -> TopicPlan {
-        let Topic { name, decoder, policy, .. } = self.topic;
-        TopicPlan { name, decoder, policy, views: self.views.into() }
+        let Topic { name, decoder, policy, history, .. } = self.topic;
+        TopicPlan { name, decoder, policy, history, views: self.views.into() }
     }
 }
 

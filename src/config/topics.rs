@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::read::{Section, count, size, text};
 use super::tree::Place;
 use super::views;
-use crate::actors::plan::{Decision, Policy};
+use crate::actors::plan::{Decision, History, Policy};
 use crate::streams::decode::{DecodeOptions, Format};
 use crate::views::cel::ViewSpec;
 
@@ -23,6 +23,7 @@ pub struct Topic {
     pub timestamps: Timestamps,
     pub decoder: DecodeOptions,
     pub policy: Policy,
+    pub history: History,
     pub views: Vec<ViewSpec>,
 }
 
@@ -45,6 +46,7 @@ impl Topic {
             timestamps: Timestamps::default(),
             decoder: DecodeOptions { format: Format::Json, max_key_bytes: DEFAULT_MAX_KEY_SIZE },
             policy: Policy::default(),
+            history: History::default(),
             views: Vec::new(),
         }
     }
@@ -84,6 +86,7 @@ fn topic(s: Section<'_>, view_names: &mut BTreeMap<String, Place>) -> Topic {
         }
     });
     let timestamps = [("create", Timestamps::Create), ("append", Timestamps::Append)];
+    let histories = [("complete", History::Complete), ("retained", History::Retained)];
     let (max_key_size, policy) = policy(s.section("policy"));
     let topic = Topic {
         name,
@@ -91,6 +94,7 @@ fn topic(s: Section<'_>, view_names: &mut BTreeMap<String, Place>) -> Topic {
         timestamps: s.choice("timestamps", &timestamps).unwrap_or_default(),
         decoder: DecodeOptions { format: envelope(s.section("envelope")), max_key_bytes: max_key_size },
         policy,
+        history: s.choice("history", &histories).unwrap_or_default(),
         views: s.sections("views").into_iter().filter_map(|view| views::read(view, view_names)).collect(),
     };
     s.finish();

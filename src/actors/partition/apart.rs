@@ -152,6 +152,7 @@ impl Apart {
         if let Some(own) = self.cells.remove(&cell) {
             own.member.give_up();
         }
+        nursery.setting.meter.restart();
         self.start(nursery, cell, overran).await
     }
 

@@ -174,6 +174,7 @@ impl Flow {
         self.credits.take(batch.len(), batch.bytes());
         self.published.saw_in_flight(self.credits.used().records);
         self.published.saw_batch(batch.len());
+        self.nursery.setting.meter.batch(batch.len(), batch.bytes());
         let batch = Arc::new(batch);
         self.in_flight.push_back(InFlight { batch: batch.clone() });
         self.deal(&batch).await?;

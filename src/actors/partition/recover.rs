@@ -69,6 +69,7 @@ impl Flow {
     /// Gives up all home shards and asks the writer to forget what they were about to hand over.
     pub(super) fn begin_recovery(&mut self) {
         self.homes.give_up();
+        self.nursery.setting.meter.restart();
         self.nursery.incarnation += 1;
         let incarnation = self.nursery.incarnation;
         self.recovery.awaited = Some(incarnation);

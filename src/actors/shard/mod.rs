@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use super::board::{Board, Cell};
+use super::meter::Meter;
 use super::plan::{Policy, RetryOptions};
 use crate::position::{Offset, TopicPartition};
 use crate::record::RecordBatch;
@@ -36,6 +37,7 @@ pub struct Setting {
     pub retry: RetryOptions,
     pub generation: Arc<Generation>,
     pub board: Arc<Board>,
+    pub meter: Meter,
     /// Estimated bytes of resident aggregates that one shard may keep after a commit.
     pub residency: usize,
     /// Newest committed epoch; the writer raises it.
