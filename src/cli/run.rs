@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,7 +19,11 @@ use crate::api::{self, NodeSlot};
 use crate::app::Declared;
 use crate::config::{Config, Loaded, LogFormat};
 use crate::state::Store;
+use crate::streams::Log;
 use crate::telemetry;
+
+/// The longest that letting go of connections and files may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs until a signal or a failure ends it.
 pub fn run(loaded: &Loaded, declared: Vec<Declared>) -> Result<(), Failure> {
@@ -77,7 +82,7 @@ async fn serve(loaded: &Loaded, topics: Vec<Assembled>) -> Result<(), Failure> {
         http = %format_args!("http://{address}"),
         "starting"
     );
-    let running = tokio::select! {
+    let Started { running, log } = tokio::select! {
         started = start(config, store, topics) => started?,
         name = signals.next() => {
             tracing::info!(signal = name, "stopped before the start was over");
@@ -89,6 +94,11 @@ async fn serve(loaded: &Loaded, topics: Vec<Assembled>) -> Result<(), Failure> {
     let failed = wait(&running, &mut signals).await;
     let _ = stop_http.send(true);
     let clean = stop(config, running, http, signals).await;
+    // After the node, which reads it, and after the API, which appends to it.
+    let closed = tokio::task::spawn_blocking(move || log.close(CLOSE_WITHIN)).await;
+    if let Err(error) = closed {
+        tracing::error!("closing the log failed: {error}");
+    }
     match (failed, clean) {
         (Some(fatal), _) => Err(Failure::failed(fatal)),
         (None, true) => Ok(()),
@@ -98,7 +108,13 @@ async fn serve(loaded: &Loaded, topics: Vec<Assembled>) -> Result<(), Failure> {
     }
 }
 
-async fn start(config: &Config, store: Arc<Store>, topics: Vec<Assembled>) -> Result<Running, Failure> {
+/// The node, and the log that it reads.
+struct Started {
+    running: Running,
+    log: Arc<dyn Log>,
+}
+
+async fn start(config: &Config, store: Arc<Store>, topics: Vec<Assembled>) -> Result<Started, Failure> {
     let (log, topics, partitions) = {
         let config = config.clone();
         let opened = tokio::task::spawn_blocking(move || open(&config, topics)).await;
@@ -113,7 +129,8 @@ async fn start(config: &Config, store: Arc<Store>, topics: Vec<Assembled>) -> Re
         retry: assemble::retry_options(config),
         flush: assemble::flush_options(config),
     };
-    Ok(actors::start(plan).await?)
+    let log = plan.log.clone();
+    Ok(Started { running: actors::start(plan).await?, log })
 }
 
 /// Opens the log and asks it for every topic. Blocks.
