@@ -1,7 +1,7 @@
 //! The log as Apache Kafka keeps it, through librdkafka.
 //!
 //! * Reading: one consumer for each call of [`Log::readers`], `read_committed`, statically assigned with explicit
-//!   positions; a queue of its own for each partition ([`batch`]), which bounds the read-ahead and keeps a slow reader
+//!   positions; a queue of its own for each partition (`batch.rs`), which bounds the read-ahead and keeps a slow reader
 //!   from holding up the others. Nothing is ever paused, and nothing is committed to a group.
 //! * Gaps (control records, aborted transactions) are passed over by librdkafka; its end-of-partition marks carry the
 //!   position behind a gap at the end.
