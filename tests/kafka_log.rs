@@ -170,6 +170,25 @@ fn a_time_finds_the_first_record_at_or_after_it_and_else_the_end() {
 }
 
 #[test]
+fn a_time_is_found_where_the_broker_itself_misses_it() {
+    let topic = shared().topic("missed", 1);
+    let old = 1_700_000_000_000;
+    let timed = |timestamp| Put { timestamp: Some(timestamp), ..put(0, "k", "v") };
+    shared().produce(&topic, &[timed(old + 100), timed(old + 1)]);
+    // The marker carries the broker's clock, years later: it begins a new segment.
+    shared().aborted(&topic, &[timed(old)]);
+    let late = shared().produce(&topic, &[timed(old + 50)])[0] as u64;
+    // Below the start now: the record whose timestamp makes the broker look into the first segment, and only there.
+    shared().delete_records(&topic, 0, 1);
+    let log = connect(shared());
+    let ask = |time| log.positions_at(&topic, &[PartitionId(0)], Timestamp(time)).unwrap()[0].1;
+    let found = TimeLookup::Found { position: Position(late), timestamp: Some(Timestamp(old + 50)) };
+    assert_eq!(ask(old + 40), found);
+    assert_eq!(ask(old + 51), TimeLookup::AtEnd { position: Position(late + 1) });
+    assert_eq!(ask(4_102_444_800_000), TimeLookup::AtEnd { position: Position(late + 1) });
+}
+
+#[test]
 fn a_position_that_retention_has_passed_is_refused_with_the_numbers() {
     let topic = shared().topic("retention", 1);
     let many: Vec<_> = (0..10).map(|_| put(0, "k", "v")).collect();
