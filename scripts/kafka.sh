@@ -121,15 +121,16 @@ launch() { # dir; sets java_pid and returns 0 when the node answers, 1 when a po
 }
 
 serve() { # dir, owner (stdin, none, or a process id)
-    local dir=$1 owner=$2 attempt
+    local dir=$1 owner=$2 attempt fresh=
     fetch
     need_java
     need setpriv util-linux
     trap 'finish "$dir"' EXIT
     trap 'exit 0' TERM INT
     for attempt in 1 2 3 4 5; do
-        [ -f "$dir/addresses" ] || configure "$dir"
+        [ -f "$dir/addresses" ] || { configure "$dir"; fresh=yes; }
         launch "$dir" && break
+        [ -n "$fresh" ] || die "one of the ports of the node in $dir is taken: $(tr '\n' ' ' <"$dir/addresses")"
         [ "$attempt" -lt 5 ] || die "no free ports after $attempt attempts"
         rm -f "$dir/addresses"
     done

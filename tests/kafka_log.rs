@@ -170,6 +170,25 @@ fn a_time_finds_the_first_record_at_or_after_it_and_else_the_end() {
 }
 
 #[test]
+fn a_time_is_found_where_the_broker_itself_misses_it() {
+    let topic = shared().topic("missed", 1);
+    let old = 1_700_000_000_000;
+    let timed = |timestamp| Put { timestamp: Some(timestamp), ..put(0, "k", "v") };
+    shared().produce(&topic, &[timed(old + 100), timed(old + 1)]);
+    // The marker carries the broker's clock, years later: it begins a new segment.
+    shared().aborted(&topic, &[timed(old)]);
+    let late = shared().produce(&topic, &[timed(old + 50)])[0] as u64;
+    // Below the start now: the record whose timestamp makes the broker look into the first segment, and only there.
+    shared().delete_records(&topic, 0, 1);
+    let log = connect(shared());
+    let ask = |time| log.positions_at(&topic, &[PartitionId(0)], Timestamp(time)).unwrap()[0].1;
+    let found = TimeLookup::Found { position: Position(late), timestamp: Some(Timestamp(old + 50)) };
+    assert_eq!(ask(old + 40), found);
+    assert_eq!(ask(old + 51), TimeLookup::AtEnd { position: Position(late + 1) });
+    assert_eq!(ask(4_102_444_800_000), TimeLookup::AtEnd { position: Position(late + 1) });
+}
+
+#[test]
 fn a_position_that_retention_has_passed_is_refused_with_the_numbers() {
     let topic = shared().topic("retention", 1);
     let many: Vec<_> = (0..10).map(|_| put(0, "k", "v")).collect();
@@ -306,59 +325,6 @@ fn missing_topics_and_partitions_are_told_by_name() {
     assert!(matches!(log.watermarks(&beyond), Err(Error::PartitionMissing { .. })));
     let error = log.readers(&topic, &[(PartitionId(2), Position(0))], PREFETCH).err().unwrap();
     assert!(matches!(error, Error::PartitionMissing { .. }), "{error}");
-}
-
-#[test]
-fn appends_land_where_kafkas_own_partitioner_puts_them_and_in_order() {
-    let topic = shared().topic("append", 4);
-    let log = connect(shared());
-    let records: Vec<_> = (0..5000)
-        .map(|i| NewRecord {
-            key: Some(format!("key-{}", i % 50).into_bytes()),
-            value: Some(i.to_string().into_bytes()),
-            timestamp: Some(1_700_000_000_000 + i),
-            headers: vec![("n".to_owned(), Some(vec![1])), ("null".to_owned(), None)],
-            ..NewRecord::default()
-        })
-        .collect();
-    let appended = log.append(&topic, records.clone()).unwrap();
-    for partition in 0..4 {
-        let mine: Vec<_> =
-            appended.iter().zip(&records).filter(|(a, _)| a.partition == PartitionId(partition)).collect();
-        assert!(mine.windows(2).all(|w| w[0].0.offset < w[1].0.offset), "Order");
-        assert!(
-            mine.iter()
-                .all(|(_, r)| { segno::streams::murmur2::partition_of(r.key.as_ref().unwrap(), 4) == partition })
-        );
-    }
-    let spread = log.append(&topic, vec![NewRecord::default(); 8]).unwrap();
-    assert!((0..4).all(|p| spread.iter().filter(|a| a.partition == PartitionId(p)).count() == 2), "{spread:?}");
-    let named = log.append(&topic, vec![NewRecord { partition: Some(3), ..NewRecord::default() }]).unwrap();
-    assert_eq!(named[0].partition, PartitionId(3));
-    assert_eq!(log.append(&topic, Vec::new()).unwrap(), []);
-}
-
-#[test]
-fn a_record_that_is_too_large_is_refused_with_both_numbers() {
-    let topic = shared().topic_with("large", 1, &[("max.message.bytes", "20000")]);
-    let log = connect(shared());
-    // Noise, so that compression does not make it small.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut noise = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    let noise: Vec<u8> = (0..1_100_000).map(|_| noise()).collect();
-    let of = |bytes: usize| vec![NewRecord { value: Some(noise[..bytes].to_vec()), ..NewRecord::default() }];
-    let error = log.append(&topic, of(30_000)).unwrap_err();
-    assert!(matches!(error, Error::TooLarge { bytes: 30_000, max: 20_000 }), "{error}");
-    let error = log.append(&topic, of(1_100_000)).unwrap_err();
-    assert!(matches!(error, Error::TooLarge { bytes: 1_100_000, max: 1_000_000 }), "{error}");
-    log.append(&topic, of(10_000)).unwrap();
-    let error = log.append(&topic, vec![NewRecord { timestamp: Some(0), ..NewRecord::default() }]).unwrap_err();
-    assert!(error.to_string().contains("timestamp 0"), "{error}");
 }
 
 #[test]

@@ -70,12 +70,13 @@ impl Asker {
         Ok(both.collect())
     }
 
+    /// For each partition its ends, and what the broker's look-up says.
     pub fn positions_at(
         &self,
         topic: &str,
         partitions: &[PartitionId],
         time: Timestamp,
-    ) -> Result<Vec<(PartitionId, TimeLookup)>> {
+    ) -> Result<Vec<(PartitionId, Watermarks, TimeLookup)>> {
         // Ends before look-ups: what is appended in between then lies above the end, and nothing is passed over.
         let all = self.all_watermarks(topic, partitions)?;
         let found: BTreeMap<_, _> = match time.0 {
@@ -86,7 +87,7 @@ impl Asker {
         };
         let answer = |partition: &PartitionId| {
             let missing = || Error::PartitionMissing { at: TopicPartition::new(topic, partition.0) };
-            let Watermarks { start, end } = *all.get(partition).ok_or_else(missing)?;
+            let ends @ Watermarks { start, end } = *all.get(partition).ok_or_else(missing)?;
             let lookup = match found.get(partition) {
                 Some(listed) if listed.offset >= 0 => TimeLookup::Found {
                     position: Position(listed.offset as u64),
@@ -95,9 +96,28 @@ impl Asker {
                 None if time.0 < 0 && start < end => TimeLookup::Found { position: start, timestamp: None },
                 _ => TimeLookup::AtEnd { position: end },
             };
-            Ok((*partition, lookup))
+            Ok((*partition, ends, lookup))
         };
         partitions.iter().map(answer).collect()
+    }
+
+    /// Whether the broker's "no record at or after `time`" can be believed, for one partition that is not empty.
+    ///
+    /// The broker looks into the first segment whose largest timestamp is late enough, and into no other. After
+    /// `DeleteRecords` the record with that timestamp may lie below the log's start, in a segment that is not deleted
+    /// yet, and then it answers "none" whatever the later segments hold. That cannot be when it finds something in
+    /// open transactions, nor when no record at all is late enough.
+    pub fn surely_none(&self, at: &TopicPartition, time: Timestamp) -> Result<bool> {
+        let one = |spec| self.list(&at.topic, &[at.partition], spec);
+        if one(Spec::AtUncommitted(time.0))?.iter().any(|listed| listed.offset >= 0) {
+            return Ok(true);
+        }
+        match one(Spec::Newest) {
+            Ok(newest) => Ok(newest.iter().all(|listed| listed.timestamp < time.0)),
+            // Brokers before 3.0 do not know the question. What they answered first has to do.
+            Err(Error::Other(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     fn list(&self, topic: &str, partitions: &[PartitionId], spec: Spec) -> Result<Vec<Listed>> {

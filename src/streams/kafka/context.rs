@@ -170,6 +170,12 @@ pub(super) fn is_transport(code: Code) -> bool {
 impl ClientContext for Context {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
         tracing::debug!(target: "librdkafka", "{facility} {line}");
+        // Why a connection ended: most such lines come as events too, but not all.
+        if facility == "FAIL" {
+            let reason = line.split_once("]: ").map_or(line, |(_, reason)| reason);
+            let reason = without_secrets(&self.options.properties, reason);
+            lock(&self.trouble).get_or_insert(reason);
+        }
     }
 
     fn stats_raw(&self, json: &[u8]) {

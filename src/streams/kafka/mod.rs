@@ -1,7 +1,7 @@
 //! The log as Apache Kafka keeps it, through librdkafka.
 //!
 //! * Reading: one consumer for each call of [`Log::readers`], `read_committed`, statically assigned with explicit
-//!   positions; a queue of its own for each partition ([`batch`]), which bounds the read-ahead and keeps a slow reader
+//!   positions; a queue of its own for each partition (`batch.rs`), which bounds the read-ahead and keeps a slow reader
 //!   from holding up the others. Nothing is ever paused, and nothing is committed to a group.
 //! * Gaps (control records, aborted transactions) are passed over by librdkafka; its end-of-partition marks carry the
 //!   position behind a gap at the end.
@@ -35,8 +35,11 @@ mod offsets;
 mod producer;
 mod properties;
 mod reader;
+mod scan;
 
 const KIND: &str = "kafka";
+/// Read-ahead of a look-up by reading.
+const SCAN: Prefetch = Prefetch { bytes: 8 << 20 };
 
 /// How to reach a cluster.
 ///
@@ -126,7 +129,22 @@ impl Log for Kafka {
         time: Timestamp,
     ) -> Result<Vec<(PartitionId, TimeLookup)>> {
         self.open()?;
-        self.asker.positions_at(topic, partitions, time)
+        let answers = self.asker.positions_at(topic, partitions, time)?;
+        let checked = answers.into_iter().map(|(partition, ends, lookup)| {
+            let at = TopicPartition::new(topic, partition.0);
+            let nothing = lookup == TimeLookup::AtEnd { position: ends.end } && ends.start < ends.end;
+            if !nothing || self.asker.surely_none(&at, time)? {
+                return Ok((partition, lookup));
+            }
+            tracing::warn!(
+                "{at}: the broker's look-up of {time} is in doubt after deletions; reading from {}",
+                ends.start
+            );
+            let mut readers = self.readers(topic, &[(partition, ends.start)], SCAN)?;
+            let reader = readers.first_mut().ok_or(Error::PartitionMissing { at })?;
+            Ok((partition, scan::first_at(&mut **reader, ends.end, time, self.options.request_timeout)?))
+        });
+        checked.collect()
     }
 
     fn readers(

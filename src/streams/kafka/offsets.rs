@@ -1,5 +1,5 @@
-//! Asks the broker for offsets: a partition's beginning, its end as a `read_committed` reader sees it, and the first
-//! record at or after a time, with that record's timestamp.
+//! Asks the broker for offsets: a partition's beginning, its end as a `read_committed` reader sees it, the first record
+//! at or after a time, and the newest record, both with their timestamps.
 //!
 //! rdkafka wraps two older calls, and neither will do: `query_watermark_offsets` answers the high watermark, which lies
 //! beyond the records of an open transaction, and `offsets_for_times` hides the timestamp that was found. The admin call
@@ -12,8 +12,8 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::{Offset, TopicPartitionList};
 use rdkafka_sys as sys;
 
 use crate::position::PartitionId;
@@ -26,6 +26,31 @@ pub(super) enum Spec {
     End,
     /// The first record at or after this time in milliseconds, which must not be negative.
     At(i64),
+    /// The same, open transactions included.
+    AtUncommitted(i64),
+    /// The record with the largest timestamp, also among those that wait to be deleted and those in open transactions.
+    Newest,
+}
+
+impl Spec {
+    /// As the protocol has it.
+    fn offset(self) -> i64 {
+        match self {
+            Spec::Start => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST as i64,
+            Spec::End => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64,
+            Spec::Newest => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_MAX_TIMESTAMP as i64,
+            Spec::At(time) | Spec::AtUncommitted(time) => time,
+        }
+    }
+
+    fn isolation(self) -> sys::rd_kafka_IsolationLevel_t {
+        match self {
+            Spec::AtUncommitted(_) | Spec::Newest => {
+                sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
+            }
+            _ => sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
+        }
+    }
 }
 
 /// The answer for one partition.
@@ -46,23 +71,20 @@ pub(super) fn list(
     spec: Spec,
     timeout: Duration,
 ) -> Result<Vec<Listed>, (Code, String)> {
-    let offset = match spec {
-        Spec::Start => Offset::Beginning,
-        Spec::End => Offset::End,
-        Spec::At(time) => Offset::Offset(time),
-    };
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
-        let added = list.add_partition_offset(topic, partition.0 as i32, offset);
-        added.map_err(|error| (Code::InvalidArgument, error.to_string()))?;
+        list.add_partition(topic, partition.0 as i32);
     }
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).clamp(1, 3_600_000);
     let mut text = [0 as std::ffi::c_char; 256];
     // SAFETY: `client` is alive, since its owner calls us through a reference; see the module's words for the rest.
     unsafe {
+        for index in 0..list.count() {
+            // rdkafka's `Offset` has no word for the newest record. The list has as many elements as it says.
+            (*(*list.ptr()).elems.add(index)).offset = spec.offset();
+        }
         let options = sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS);
-        let committed = sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
-        let refused = sys::rd_kafka_AdminOptions_set_isolation_level(options, committed);
+        let refused = sys::rd_kafka_AdminOptions_set_isolation_level(options, spec.isolation());
         let late = sys::rd_kafka_AdminOptions_set_request_timeout(options, millis, text.as_mut_ptr(), text.len());
         if !refused.is_null() || late != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             sys::rd_kafka_error_destroy(refused);

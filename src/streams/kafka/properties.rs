@@ -97,8 +97,8 @@ pub(super) fn native(config: &ClientConfig) -> Result<NativeClientConfig> {
 /// What all clients have in common.
 fn base(options: &KafkaOptions) -> ClientConfig {
     let mut config = ClientConfig::new();
-    // Errors come as events; librdkafka's own lines only matter to someone who asks for them.
-    config.set_log_level(RDKafkaLogLevel::Warning);
+    // Up to the lines that say why a connection ended; `Context::log` decides what becomes of them.
+    config.set_log_level(RDKafkaLogLevel::Info);
     for (name, value) in DEFAULTS {
         config.set(*name, *value);
     }
@@ -112,7 +112,8 @@ fn base(options: &KafkaOptions) -> ClientConfig {
 /// A client that only asks: metadata, ends, times.
 pub(super) fn asking(options: &KafkaOptions) -> ClientConfig {
     let mut config = base(options);
-    config.set("allow.auto.create.topics", "false");
+    // Someone waits for the answer, so it matters why a connection was closed.
+    config.set("allow.auto.create.topics", "false").set("log.connection.close", "true");
     config
 }
 
