@@ -77,6 +77,11 @@ impl App {
         self
     }
 
+    #[cfg(test)]
+    pub(crate) fn into_declared(self) -> Vec<Declared> {
+        self.declared
+    }
+
     /// Runs the command that the process's arguments name.
     pub fn run(self) -> ExitCode {
         cli::main(self.declared, std::env::args_os())

@@ -218,3 +218,21 @@ fn without_a_token_only_this_machine_is_answered_and_with_one_only_its_bearer() 
     assert!(place.run(&["status"]).ok().out.contains("bank.accounts"));
     assert!(!daemon.said().contains("correct-horse"));
 }
+
+#[test]
+fn before_the_node_is_there_the_api_is_alive_and_not_ready() {
+    let place = Place::new(CONFIG);
+    // Nobody listens at port 1: the start waits for the brokers until the request times out.
+    let args = ["--brokers", "127.0.0.1:1", "--set", "kafka.request-timeout=60s"];
+    let mut daemon = place.daemon_that(&args, |daemon| daemon.get("/livez").status == 200);
+    for (path, status) in [("/livez", 200), ("/readyz", 503), ("/startupz", 503)] {
+        assert_eq!(daemon.get(path).status, status, "{path}");
+    }
+    for path in ["/v1/status", "/v1/views/account/a", "/metrics"] {
+        let answer = daemon.get(path);
+        assert_eq!((answer.status, answer.code()), (503, "starting"), "{path}: {answer:?}");
+    }
+    assert_eq!(place.run(&["status"]).code, 5);
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended(), 0, "{}", daemon.said());
+}

@@ -201,3 +201,66 @@ pub fn topics(config: &Config, declared: Vec<Declared>) -> Result<Vec<Assembled>
     }
     if problems.is_empty() { Ok(all) } else { Err(Problems(problems).into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::exit::Code;
+    use crate::event::EventMeta;
+    use crate::views::{Reject, View};
+    use crate::{App, config};
+
+    #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+    struct Visits {
+        count: u64,
+    }
+
+    impl View for Visits {
+        const NAME: &'static str = "visits";
+        const VERSION: u32 = 1;
+        type Event = serde_json::Value;
+
+        fn apply(&mut self, _: &serde_json::Value, _: &EventMeta<'_>) -> Result<(), Reject> {
+            self.count += 1;
+            Ok(())
+        }
+    }
+
+    fn assembled(file: &str, app: App) -> Result<Vec<(String, Vec<String>)>, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("segno.toml");
+        std::fs::write(&path, file).unwrap();
+        let sources = config::Sources { file: Some(path), ..config::Sources::default() };
+        let topics = topics(&config::load(&sources)?.config, app.into_declared())?;
+        let names = |topic: &Assembled| topic.views.iter().map(|view| view.name().to_owned()).collect();
+        Ok(topics.iter().map(|topic| (topic.topic.name.clone(), names(topic))).collect())
+    }
+
+    fn view(name: &str, expression: &str) -> String {
+        format!(
+            "[[topics.views]]\nname = \"{name}\"\ninitial = {{ a = 1 }}\n[topics.views.on]\nA = {{ a = {expression:?} }}\n"
+        )
+    }
+
+    #[test]
+    fn views_in_rust_join_the_topics_of_the_configuration() {
+        let file = format!("[[topics]]\nname = \"site\"\n{}", view("pages", "state.a + 1"));
+        let app = App::new().topic("site", |t| t.view::<Visits>());
+        let names = |views: &[&str]| views.iter().map(|view| (*view).to_owned()).collect::<Vec<_>>();
+        assert_eq!(assembled(&file, app).unwrap(), [("site".to_owned(), names(&["pages", "visits"]))]);
+        let app = App::new().topic("other", |t| t.view::<Visits>());
+        let both = [("site".to_owned(), names(&["pages"])), ("other".to_owned(), names(&["visits"]))];
+        assert_eq!(assembled(&file, app).unwrap(), both);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_with_views_is_said_at_once() {
+        let file = format!("[[topics]]\nname = \"site\"\n{}{}", view("visits", "state.a"), view("bad", "state.a +"));
+        let app = App::new().topic("site", |t| t.view::<Visits>()).topic("a b", |t| t);
+        let failure = assembled(&file, app).unwrap_err();
+        assert_eq!(failure.code, Code::Config);
+        for part in ["segno.toml:12:", "`visits` of topic `site` is declared again", "\"a b\"", "3 problems"] {
+            assert!(failure.message.contains(part), "{part}: {}", failure.message);
+        }
+    }
+}

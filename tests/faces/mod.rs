@@ -64,6 +64,11 @@ impl Place {
 
     /// Starts the daemon on a free port and waits until it is ready.
     pub fn daemon(&self, args: &[&str]) -> Daemon {
+        self.daemon_that(args, |daemon| daemon.get("/readyz").status == 200)
+    }
+
+    /// Starts the daemon on a free port and waits until it is as `is` says.
+    pub fn daemon_that(&self, args: &[&str], is: impl Fn(&Daemon) -> bool) -> Daemon {
         let mut all = vec!["run", "--set", "http.listen=127.0.0.1:0"];
         all.extend_from_slice(args);
         let log = std::fs::File::create(self.path("daemon.log")).unwrap();
@@ -73,7 +78,7 @@ impl Place {
         daemon.until("the API answers", |daemon| {
             let Ok(text) = std::fs::read_to_string(&address) else { return false };
             daemon.base = format!("http://{}", text.trim());
-            text.ends_with('\n') && daemon.get("/readyz").status == 200
+            text.ends_with('\n') && is(daemon)
         });
         daemon
     }
