@@ -71,12 +71,14 @@ fn check(stage: &Stage, events: &[(String, Entry)]) -> Result<(), TestCaseError>
     Ok(())
 }
 
+/// `SEGNO_CASES=10` tries ten times as many.
 fn cases(number: u32) -> ProptestConfig {
-    ProptestConfig { cases: number, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() }
+    let times = std::env::var("SEGNO_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    ProptestConfig { cases: number * times, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
-    #![proptest_config(cases(40))]
+    #![proptest_config(cases(24))]
 
     /// Every event of an aggregate is applied in offset order, whatever the batches, shards and retries; the row lists
     /// the events in the order in which they went in.
@@ -97,7 +99,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(25))]
+    #![proptest_config(cases(16))]
 
     /// A crash at any moment loses nothing and doubles nothing: rows and books are as if there had been none.
     #[test]
@@ -130,7 +132,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(15))]
+    #![proptest_config(cases(8))]
 
     /// Shared shards, own shards and a plain inline fold give the same bytes.
     #[test]
