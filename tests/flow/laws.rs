@@ -74,7 +74,12 @@ fn check(stage: &Stage, events: &[(String, Entry)]) -> Result<(), TestCaseError>
 /// `SEGNO_CASES=10` tries ten times as many.
 fn cases(number: u32) -> ProptestConfig {
     let times = std::env::var("SEGNO_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
-    ProptestConfig { cases: number * times, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: number * times,
+        max_shrink_iters: 40,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {
@@ -84,7 +89,7 @@ proptest! {
     /// the events in the order in which they went in.
     #[test]
     fn order_events_of_an_aggregate_are_applied_in_offset_order(
-        setup in setup(), kinds in proptest::collection::vec((0u8..6, kind()), 1..150),
+        setup in setup(), kinds in proptest::collection::vec((0u8..24, kind()), 1..150),
     ) {
         let (stage, events) = (Stage::new(setup), events(kinds));
         for (key, entry) in &events {

@@ -1,6 +1,6 @@
 //! The own shards of cells whose events wait: one shard a cell, until the cell is well or parked.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,12 +34,13 @@ pub struct Apart {
     cells: HashMap<Cell, Own>,
     /// Cells that wait for a shard, because the limit is reached.
     queue: VecDeque<Cell>,
+    queued: HashSet<Cell>,
     limit: usize,
 }
 
 impl Apart {
     pub fn new(limit: usize) -> Self {
-        Apart { cells: HashMap::new(), queue: VecDeque::new(), limit }
+        Apart { cells: HashMap::new(), queue: VecDeque::new(), queued: HashSet::new(), limit }
     }
 
     /// Gives a cell its own shard, now or when there is room.
@@ -48,7 +49,7 @@ impl Apart {
             self.again(&cell);
         } else if self.cells.len() < self.limit {
             self.start(nursery, cell, None).await?;
-        } else if !self.queue.contains(&cell) {
+        } else if self.queued.insert(cell.clone()) {
             self.queue.push_back(cell);
         }
         Ok(())
@@ -66,6 +67,11 @@ impl Apart {
         let _ = member.actor.cast(ShardMessage::Redrive);
         self.cells.insert(cell, Own { member, parking: None });
         Ok(())
+    }
+
+    /// Whether a cell of the aggregate is served here or queues for it.
+    pub fn serves(&self, key: &[u8]) -> bool {
+        self.cells.keys().chain(&self.queue).any(|cell| *cell.key == *key)
     }
 
     /// There is, or will be in a moment, more for the cell's shard.
@@ -109,6 +115,7 @@ impl Apart {
         if self.cells.len() < self.limit
             && let Some(next) = self.queue.pop_front()
         {
+            self.queued.remove(&next);
             self.start(nursery, next, None).await?;
         }
         Ok(())
@@ -168,5 +175,6 @@ impl Apart {
             own.member.give_up();
         }
         self.queue.clear();
+        self.queued.clear();
     }
 }

@@ -147,7 +147,7 @@ impl Flow {
             self.credits.give_back(first.batch.len(), first.batch.bytes());
             self.in_flight.pop_front();
         }
-        self.homes.passivate(committed.epoch);
+        self.homes.passivate(committed.epoch, |key| self.apart.serves(key));
         committed
     }
 

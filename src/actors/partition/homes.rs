@@ -214,12 +214,13 @@ impl Homes {
             Placement::Shared => Some(shard_of(key_hash(&cell.key), self.homes.len())),
             Placement::Own => self.by_key.get(&cell.key).copied(),
         };
-        let home = index.and_then(|index| self.homes[index].as_ref());
+        let home = index.and_then(|index| self.homes.get(index)).and_then(Option::as_ref);
         home.is_some_and(|home| home.member.actor.cast(message).is_ok())
     }
 
-    /// `own` placement: lets idle shards go, above the budget. `committed` is the newest committed epoch.
-    pub fn passivate(&mut self, committed: u64) {
+    /// `own` placement: lets idle shards go, above the budget. `committed` is the newest committed epoch. A shard stays
+    /// while a cell of its aggregate is served apart: only the home knows what it has queued behind that cell.
+    pub fn passivate(&mut self, committed: u64, apart: impl Fn(&[u8]) -> bool) {
         let mut steps = self.homes.len();
         if self.placement == Placement::Shared {
             return;
@@ -227,7 +228,9 @@ impl Homes {
         while self.by_key.len() > self.own_budget && steps > 0 {
             steps -= 1;
             self.hand = (self.hand + 1) % self.homes.len();
-            let idle = self.homes[self.hand].as_ref().is_some_and(|home| !home.touched && home.epoch <= committed);
+            let idle = self.homes[self.hand]
+                .as_ref()
+                .is_some_and(|home| !home.touched && home.epoch <= committed && !apart(&home.key));
             if idle && let Some(home) = self.homes[self.hand].take() {
                 home.member.actor.stop(None);
                 self.free.push(self.hand);

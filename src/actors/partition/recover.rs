@@ -80,12 +80,17 @@ impl Flow {
     pub(super) async fn restart(&mut self, committed: &Committed) -> Result<(), Fatal> {
         let setting = self.nursery.setting.clone();
         setting.resident.store(0, Ordering::Relaxed);
-        let (held, _) = held_cells(&setting).map_err(|error| store_failed(&setting.at, &error))?;
+        let (held, waiting) = held_cells(&setting).map_err(|error| store_failed(&setting.at, &error))?;
         let suspects = std::mem::take(&mut self.recovery.suspects);
         self.recovery.suspects = suspects.iter().filter(|s| !committed.position.is_past(s.offset)).copied().collect();
         let homes = Homes::start(&self.nursery, &self.options, held, self.recovery.suspects.clone()).await;
         self.homes = homes.map_err(|error| actors_failed(&setting.at, &error.to_string()))?;
         self.apart.look_again();
+        // A cell whose shard reported to a home that is gone is known to the store only.
+        for cell in waiting {
+            let admitted = self.apart.admit(&self.nursery, cell).await;
+            admitted.map_err(|error| actors_failed(&setting.at, &error.to_string()))?;
+        }
         self.void_to = self.epoch;
         self.dealt_to = committed.position;
         self.collected_to = committed.position;
