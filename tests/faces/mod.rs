@@ -72,9 +72,11 @@ impl Place {
         let mut all = vec!["run", "--set", "http.listen=127.0.0.1:0"];
         all.extend_from_slice(args);
         let log = std::fs::File::create(self.path("daemon.log")).unwrap();
+        // One that was killed leaves its address behind, and somebody else may listen there now.
+        let address = self.path("data/http~");
+        let _ = std::fs::remove_file(&address);
         let child = self.command(&all).stdin(Stdio::null()).stderr(log).spawn().unwrap();
         let mut daemon = Daemon { child, base: String::new(), token: None, log: self.path("daemon.log") };
-        let address = self.path("data/http~");
         daemon.until("the API answers", |daemon| {
             let Ok(text) = std::fs::read_to_string(&address) else { return false };
             daemon.base = format!("http://{}", text.trim());
@@ -93,7 +95,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Ran {
+    pub fn of(output: Output) -> Ran {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }
@@ -114,7 +116,7 @@ pub struct Daemon {
     pub child: Child,
     pub base: String,
     pub token: Option<String>,
-    log: PathBuf,
+    pub log: PathBuf,
 }
 
 /// An HTTP answer.
@@ -204,7 +206,7 @@ fn agent() -> ureq::Agent {
     config.http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).proxy(None).build().into()
 }
 
-fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
+pub fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
     let Ok(mut response) = response else {
         return Answer { status: 0, position: None, body: Value::Null, text: String::new() };
     };
