@@ -21,7 +21,7 @@ use super::supervisor::SupervisorMessage;
 use crate::position::PositionVector;
 use crate::record::NewRecord;
 use crate::state::{Generation, ViewIdent};
-use crate::streams::Log;
+use crate::streams::{self, Log};
 
 /// A topic of the node, as its handle needs it.
 pub struct TopicShared {
@@ -43,6 +43,8 @@ pub struct NodeShared {
     log: Arc<dyn Log>,
     topics: Vec<TopicShared>,
     failed: watch::Receiver<Option<Fatal>>,
+    /// What is wrong with the log's storage, as the last append found it: no append goes in until that is repaired.
+    log_broken: watch::Sender<Option<String>>,
     ready: AtomicBool,
     stopping: AtomicBool,
     since: Instant,
@@ -56,7 +58,8 @@ impl NodeShared {
         failed: watch::Receiver<Option<Fatal>>,
     ) -> Self {
         let (ready, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
-        NodeShared { name, log, topics, failed, ready, stopping, since: Instant::now() }
+        let log_broken = watch::Sender::new(None);
+        NodeShared { name, log, topics, failed, log_broken, ready, stopping, since: Instant::now() }
     }
 
     pub fn set_ready(&self) {
@@ -105,6 +108,26 @@ impl NodeShared {
             true => (NodeState::Ready, None),
             false => (NodeState::Starting, None),
         }
+    }
+
+    /// Says once that the log's storage has failed, and that it works again.
+    fn note(&self, topic: &str, error: Option<&streams::Error>) {
+        let broken = match error {
+            None => None,
+            Some(error @ streams::Error::Storage { .. }) => Some(error.to_string()),
+            // Of these the caller is told; they say nothing about the next append.
+            Some(_) => return,
+        };
+        let before = self.log_broken.borrow().is_some();
+        match &broken {
+            Some(reason) if !before => tracing::error!(
+                topic,
+                "appends fail, and reads go on: {reason}; make room or repair the disk, then start the node again"
+            ),
+            None if before => tracing::info!(topic, "appends work again"),
+            _ => return,
+        }
+        self.log_broken.send_replace(broken);
     }
 
     fn topic_of(&self, view: &str) -> Result<&TopicShared, ReadError> {
@@ -220,7 +243,9 @@ impl Node for NodeShared {
             }
             let (log, name) = (self.log.clone(), topic.clone());
             let appended = tokio::task::spawn_blocking(move || log.append(&name, records)).await;
-            Ok(Receipt::of(&topic, appended.map_err(|_| AppendError::Stopping)??))
+            let appended = appended.map_err(|_| AppendError::Stopping)?;
+            self.note(&topic, appended.as_ref().err());
+            Ok(Receipt::of(&topic, appended?))
         })
     }
 
@@ -234,6 +259,9 @@ impl Node for NodeShared {
         let (state, reason) = self.state();
         let detail = reason.unwrap_or_else(|| state.to_string());
         let mut checks = vec![Check { name: "node".to_owned(), ok: state == NodeState::Ready, detail }];
+        if let Some(broken) = &*self.log_broken.borrow() {
+            checks.push(Check { name: "log".to_owned(), ok: false, detail: broken.clone() });
+        }
         for partition in self.partitions() {
             let (state, reason) = partition.state();
             let detail = reason.unwrap_or_else(|| state.to_string());

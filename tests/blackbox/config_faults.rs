@@ -17,7 +17,7 @@ fn refused(config: &str, parts: &[&str]) {
 
 #[test]
 fn malformed_toml_is_shown_with_its_line() {
-    refused(&format!("{CONFIG}\n[http\nlisten = 1\n"), &["segno.toml:18:", "[http"]);
+    refused(&format!("[http\nlisten = 1\n{CONFIG}"), &["segno.toml:1:6:", "[http", "^"]);
 }
 
 #[test]
@@ -32,11 +32,11 @@ fn an_unknown_key_is_answered_with_the_one_that_was_meant() {
 #[test]
 fn a_wrong_type_names_the_key_and_what_it_takes() {
     refused(&format!("[flow]\nbatch-records = \"many\"\n{CONFIG}"), &["segno.toml:2:", "batch-records", "\"many\""]);
-    refused(&format!("[http]\nlisten = 7878\n{CONFIG}"), &["segno.toml:2:", "listen"]);
+    refused(&format!("[http]\nread-wait = 10\n{CONFIG}"), &["segno.toml:2:", "read-wait"]);
 }
 
 #[test]
 fn an_expression_that_does_not_compile_is_shown_with_a_caret() {
     let broken = CONFIG.replace("state.balance + event.payload.amount", "state.balanse + event.payload.amount");
-    refused(&broken, &["segno.toml:15:", "balanse", "^", "balance"]);
+    refused(&broken, &["segno.toml:16:", "balanse", "^", "balance"]);
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -55,13 +56,13 @@ fn on_the_embedded_log_no_kill_loses_an_acknowledged_append_or_changes_a_row() {
     let _end = OnDrop(given_up);
     for round in 1..=KILLS {
         allowed.store(lines.len() * round / KILLS, Ordering::Release);
-        killer.kill_once(|daemon| *address.lock().unwrap() = Some(daemon.base.clone()));
+        killer.kill_once(lines.len() / KILLS, |daemon| *address.lock().unwrap() = Some(daemon.base.clone()));
     }
     killer.proves_something();
     let mut daemon = place.daemon(&[]);
     *address.lock().unwrap() = Some(daemon.base.clone());
     let sent = appender.join().unwrap();
-    println!("{} lines, {} sent more than once", lines.len(), sent.doubtful.len());
+    println!("{} lines, {} without an answer", lines.len(), sent.doubtful.len());
     assert!(!sent.doubtful.is_empty(), "no kill ever hit an append");
     let status = settled(&mut daemon);
 
@@ -94,15 +95,14 @@ fn on_the_embedded_log_no_kill_loses_an_acknowledged_append_or_changes_a_row() {
     // Each acknowledged line stands where its acknowledgement said, and no two at one place.
     let places: HashSet<_> = sent.acknowledged.iter().collect();
     assert_eq!(places.len(), lines.len(), "coordinates were given out twice");
-    let mut spoilt = 0;
     for (line, at) in sent.acknowledged.iter().enumerate() {
         match found.get(at) {
             Some(id) => assert_eq!(*id, self::id(&lines[line]), "line {line} at {at:?}"),
-            None if is_bad(&lines[line]) && at.1 < ends[at.0 as usize] => spoilt += 1,
+            // The journal has no entry for a dead letter, but its place is taken: see the count above.
+            None if is_bad(&lines[line]) && at.1 < ends[at.0 as usize] => {}
             None => panic!("line {line} was acknowledged at {at:?} and is lost: {}", lines[line]),
         }
     }
-    assert_eq!(spoilt, BAD.parse::<u64>().unwrap());
     // Whatever is there more often than once was sent more often than once.
     let extra = end - lines.len() as u64;
     assert!(extra <= sent.doubtful.len() as u64, "{extra} records that nobody sent");
@@ -161,16 +161,21 @@ fn append_all(lines: &[String], address: &Mutex<Option<String>>, allowed: &Atomi
         };
         let request = agent.post(format!("{base}/v1/topics/bank.accounts/events"));
         let body = lines[from..to].join("\n");
-        let answer = crate::faces::answer(request.header("content-type", "application/x-ndjson").send(body));
-        if answer.status == 200 {
-            last = Instant::now();
-            sent.acknowledged.extend(coordinates(&answer, to - from));
-            continue;
-        }
-        assert!([0, 503].contains(&answer.status), "{answer:?}");
-        // No answer: nobody knows. "Starting": it did not get in.
-        if answer.status == 0 {
-            sent.doubtful.extend(from..to);
+        let answer = request.header("content-type", "application/x-ndjson").send(body);
+        // Nobody listens there, so nobody has got it.
+        let refused = matches!(&answer, Err(ureq::Error::Io(error)) if error.kind() == ErrorKind::ConnectionRefused);
+        let answer = crate::faces::answer(answer);
+        match answer.status {
+            200 => {
+                last = Instant::now();
+                sent.acknowledged.extend(coordinates(&answer, to - from));
+                continue;
+            }
+            // No answer, though it was listening: nobody knows.
+            0 if !refused => sent.doubtful.extend(from..to),
+            0 => {}
+            // The node is starting: it did not get in.
+            status => assert_eq!(status, 503, "{answer:?}"),
         }
         std::thread::sleep(Duration::from_millis(10));
     }

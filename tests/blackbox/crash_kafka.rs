@@ -31,7 +31,7 @@ fn on_kafka_no_kill_changes_a_row() {
         let mut append = place.command(&["append", &topic, file.to_str().unwrap(), "--json"]);
         // The events of this round go in while the daemon starts, works, and dies.
         let mut append = append.stdout(std::process::Stdio::null()).spawn().unwrap();
-        killer.kill_once(|_| ());
+        killer.kill_once(portion.len(), |_| ());
         assert!(append.wait().unwrap().success());
     }
     killer.proves_something();

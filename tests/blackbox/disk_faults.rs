@@ -129,13 +129,18 @@ fn a_full_disk_is_said_and_what_was_acknowledged_is_there_when_there_is_room() {
         }
     }
     let (status, body) = refusal.unwrap();
-    println!("{acknowledged} acknowledged, then {status} {body}; the daemon said: {}", daemon.said());
+    let ready = daemon.get("/readyz");
+    println!("{acknowledged} acknowledged, then {status} {body}; ready: {ready:?}; the daemon said: {}", daemon.said());
     assert!(acknowledged >= 1000, "{acknowledged}");
     let full = |text: &str| text.to_lowercase().contains("no space left") || text.contains("is full");
     // Either it still serves, and says so, or it ended by itself with one clear line.
     match daemon.get("/livez").status {
         200 => {
-            assert!(full(&body.to_string()) || full(&daemon.said()), "{status} {body}: {}", daemon.said());
+            assert_eq!(status, 500, "{body}");
+            assert!(full(&body["error"]["message"].to_string()), "{body}");
+            let errors = daemon.said().lines().filter(|line| line.contains("\"ERROR\"") && full(line)).count();
+            assert_eq!(errors, 1, "one clear line in the log: {}", daemon.said());
+            assert_eq!((ready.status, full(&ready.text)), (503, true), "{ready:?}");
             assert_eq!(daemon.get("/v1/views/account?limit=1").status, 200, "reads go on: {}", daemon.said());
         }
         _ => {

@@ -80,8 +80,8 @@ fn a_data_directory_in_use_is_refused_and_its_owner_goes_on() {
         daemon.post(&format!("/v1/topics/bank.accounts/events?key={key}"), "application/json", opened)
     };
     assert_eq!(append(&daemon, "a").status, 200);
-    let data = place.path("data");
-    ends(&place, &[], 6, &[data.to_str().unwrap().trim_start_matches('/'), "in use", &daemon.child.id().to_string()]);
+    let holder = format!("process {}", daemon.child.id());
+    ends(&place, &[], 6, &["data directory data is in use", &holder, "another data directory"]);
     assert_eq!(append(&daemon, "b").status, 200);
     settled(&mut daemon);
     assert_eq!(rows(&daemon, "account").len(), 2);
