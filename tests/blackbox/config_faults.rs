@@ -40,3 +40,22 @@ fn an_expression_that_does_not_compile_is_shown_with_a_caret() {
     let broken = CONFIG.replace("state.balance + event.payload.amount", "state.balanse + event.payload.amount");
     refused(&broken, &["segno.toml:16:", "balanse", "^", "balance"]);
 }
+
+#[test]
+fn what_is_in_force_is_shown_without_its_secrets() {
+    let secrets =
+        "[http]\ntoken = \"correct-horse\"\n[kafka.properties]\n\"sasl.password\" = \"battery-${env:STAPLE}\"\n";
+    let place = Place::new(&format!("{secrets}\"ssl.key.pem\" = \"-----BEGIN\"\n{CONFIG}"));
+    for args in [&["config", "print"][..], &["config", "print", "--json"], &["config", "check"]] {
+        let output = place.command(args).env("STAPLE", "staple-itself").output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{args:?}: {said}");
+        for secret in ["correct-horse", "staple-itself", "-----BEGIN"] {
+            assert!(!said.contains(secret), "{secret} is in what {args:?} says: {said}");
+        }
+    }
+    // The reference is no secret, and one that leads nowhere is named.
+    let ran = place.run(&["config", "check"]);
+    assert_eq!(ran.code, 78, "{ran:?}");
+    assert!(ran.err.contains("STAPLE") && !ran.err.contains("correct-horse"), "{ran:?}");
+}

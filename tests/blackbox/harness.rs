@@ -61,7 +61,7 @@ pub fn settled(daemon: &mut Daemon) -> Value {
     let deadline = Instant::now() + CATCH_UP;
     loop {
         let status = daemon.get("/v1/status");
-        if status.status == 200 && topics(&status.body).iter().all(|topic| at_end(topic)) {
+        if status.status == 200 && topics(&status.body).iter().all(at_end) {
             return status.body;
         }
         assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon ended: {}", daemon.said());
