@@ -145,12 +145,12 @@ TYPES = {"AccountOpened", "MoneyDeposited", "MoneyWithdrawn"}
 
 
 def read(line):
-    """(key, type, payload) of a line, or None when it is a dead letter for every view."""
+    """(key, type, payload) of a line, or None when no event can be made of it."""
     event = json.loads(line)
     if "value" in event:
         event = event["value"]
     key, kind, payload = event.get("aggregate_id"), event.get("event_type"), event.get("payload")
-    if key is None or kind is None or payload.get("amount", 0) not in I64:
+    if key is None or kind is None:
         return None
     return key, kind, payload
 
@@ -171,7 +171,8 @@ def oracle(lines):
             if key in view["parked"]:
                 view["parked"][key] += 1
                 continue
-            if kind not in TYPES:
+            # Only the fold looks at these, so behind a rejected event they queue like any other.
+            if kind not in TYPES or payload.get("amount", 0) not in I64:
                 view["dead"] += 1
                 continue
             row = fold(view["rows"].get(key, initial), kind, payload)

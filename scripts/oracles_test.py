@@ -52,6 +52,13 @@ class Bank(unittest.TestCase):
             self.assertEqual(answer["books"], {"consumed": 3, "applied": 2, "skipped": 0, "parked": 0, "dead": 1}, kind)
             self.assertEqual(answer["rows"]["a"]["balance"], 2, kind)
 
+    def test_behind_a_rejected_event_queues_what_only_the_fold_would_refuse(self):
+        held = [event("MoneyWithdrawn", "a", amount=1)]
+        for kind, parked in (("unknown-type", 2), ("beyond-64-bits", 2), ("no-type", 1), ("no-key", 1)):
+            bad = json.dumps(bank.spoil(kind, json.loads(event("MoneyDeposited", "a", amount=1))))
+            books = bank.oracle([*held, bad])["account_balance"]["books"]
+            self.assertEqual((books["parked"], books["dead"]), (parked, 2 - parked), kind)
+
     def test_generated_books_balance_and_all_kinds_of_trouble_occur(self):
         lines = [json.dumps(e) for e in bank.events(5_000, 100, seed=7, bad=9, overdrafts=0.1)]
         self.assertEqual(len(lines), 5_000)

@@ -17,6 +17,7 @@ use crate::killing::{KILLS, Killer};
 const EVENTS: &str = "205000";
 const ACCOUNTS: &str = "5200";
 const BAD: &str = "45";
+const UNKNOWN_TYPE: &str = "\"MoneyTeleported\"";
 const BATCH: usize = 200;
 
 /// Reads the log back: where each event of a key stood, and which it was. Rejects nothing.
@@ -42,7 +43,10 @@ fn on_the_embedded_log_no_kill_loses_an_acknowledged_append_or_changes_a_row() {
     let place = bank("bank.accounts", &journal());
     let args = ["generate", "--events", EVENTS, "--accounts", ACCOUNTS, "--bad", BAD, "--records", "--seed"];
     let workload = script("bank.py", &[&args[..], &[&seed.to_string()]].concat());
-    let lines: Vec<String> = workload.lines().map(str::to_owned).collect();
+    // A batch that is sent twice may make any account overdraw. What becomes of an unknown type then depends on its
+    // place, which the journal does not know; Kafka's test has them.
+    let lines: Vec<String> = workload.lines().filter(|line| !line.contains(UNKNOWN_TYPE)).map(str::to_owned).collect();
+    assert!(lines.len() >= 200_000);
 
     let mut killer = Killer::new(&place, seed);
     let address = Arc::new(Mutex::new(None));
@@ -112,7 +116,7 @@ fn on_the_embedded_log_no_kill_loses_an_acknowledged_append_or_changes_a_row() {
         assert!(doubtful.contains(&by_id[id.as_str()]), "{id} at {at:?} was sent once and is there twice");
     }
 
-    // The oracle folds what the log holds; of the dead letters only the number matters.
+    // The oracle folds what the log holds. Of what is no event for anybody only the number matters.
     let bad = lines.iter().find(|line| is_bad(line)).unwrap();
     for _ in 0..dead {
         oracle_lines += bad;
@@ -193,12 +197,8 @@ fn id(line: &str) -> String {
     line["value"]["event_id"].as_str().unwrap().to_owned()
 }
 
-/// Whether the line is one that no view can apply, as scripts/bank.py makes them.
+/// Whether no event can be made of the line: it has no key, or no type.
 fn is_bad(line: &str) -> bool {
     let line: Value = serde_json::from_str(line).unwrap();
-    let value = &line["value"];
-    let known = ["AccountOpened", "MoneyDeposited", "MoneyWithdrawn"];
-    line["key"].is_null()
-        || !known.iter().any(|kind| value["event_type"] == *kind)
-        || value["payload"]["amount"].as_u64().is_some_and(|amount| amount > i64::MAX as u64)
+    line["key"].is_null() || line["value"]["event_type"].is_null()
 }
