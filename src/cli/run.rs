@@ -24,6 +24,8 @@ use crate::telemetry;
 
 /// The longest that letting go of connections and files may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// The longest that the threads may take to end after that.
+const LET_GO_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs until a signal or a failure ends it.
 pub fn run(loaded: &Loaded, declared: Vec<Declared>) -> Result<(), Failure> {
@@ -39,8 +41,9 @@ pub fn run(loaded: &Loaded, declared: Vec<Declared>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
     let ended = runtime.block_on(serve(loaded, topics));
-    // What still blocks a thread (a log that does not answer) must not hold up the end.
-    runtime.shutdown_background();
+    // The stores are closed when the last task lets go of them, and must be before the process's own end. What blocks a
+    // thread for longer (a log that does not answer, a fold that hangs) must not hold that up.
+    runtime.shutdown_timeout(LET_GO_WITHIN);
     ended
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use segno::actors::handle::NodeState;
 use segno::actors::plan::{Decision, Placement};
 
-use crate::stage::{Entry, Setup, Stage, on_reject, tries};
+use crate::stage::{Entry, Setup, Stage, on_reject, release, tries};
 
 fn add(n: u64) -> Entry {
     Entry::Add { n, amount: 1 }
@@ -112,6 +112,7 @@ fn isolated_a_fold_that_hangs_delays_the_others_by_its_time_limit_once() {
     stage.send("well", &add(60));
     until("life goes on", Duration::from_secs(2), || stage.ledgers()["well"].seen.len() == 41);
     assert_eq!(stage.books().consumed, 81);
+    release("hangs");
 }
 
 #[test]
@@ -123,6 +124,7 @@ fn isolated_a_fold_that_hangs_once_goes_in_at_the_next_attempt() {
     stage.send("sick", &add(2));
     stage.settle();
     assert_eq!(stage.ledgers()["sick"].seen, [0, 1, 2]);
+    release("hangs-once");
 }
 
 #[test]

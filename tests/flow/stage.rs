@@ -1,6 +1,6 @@
 //! A stage for the flow: a real node on a scripted log and a real store, with a fold whose behaviour the events choose.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -24,11 +24,22 @@ pub const TOPIC: &str = "ledger";
 /// How often an event has been tried, by its name: the one impurity, so that "fails twice, then goes in" can be said.
 static TRIES: LazyLock<Mutex<HashMap<String, u32>>> = LazyLock::new(Mutex::default);
 
+static RELEASED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
+
 fn try_again(name: &str) -> u32 {
     let mut tries = TRIES.lock().unwrap();
     let count = tries.entry(name.to_owned()).or_default();
     *count += 1;
     *count
+}
+
+/// Lets the folds of that name come back, when the test has seen what it wanted to.
+pub fn release(name: &str) {
+    RELEASED.lock().unwrap().insert(name.to_owned());
+}
+
+fn released(name: &str) -> bool {
+    RELEASED.lock().unwrap().contains(name)
 }
 
 pub fn tries(name: &str) -> u32 {
@@ -111,7 +122,10 @@ impl View for Ledger {
             }
             Entry::Slow { n, name, times, ms } => {
                 if try_again(name) < *times {
-                    std::thread::sleep(Duration::from_millis(*ms));
+                    let end = Instant::now() + Duration::from_millis(*ms);
+                    while Instant::now() < end && !released(name) {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
                 }
                 *n
             }
@@ -318,7 +332,8 @@ impl Stage {
         let next = self.dir.path().join(format!("life-{}", self.lives));
         copy_dir(&self.data, &next);
         drop(self.running.take());
-        self.runtime.take().unwrap().shutdown_background();
+        // The copy is the crash; the old life only has to be gone before the process's own end.
+        self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(10));
         self.data = next;
         self.start();
     }
@@ -328,7 +343,7 @@ impl Drop for Stage {
     fn drop(&mut self) {
         drop(self.running.take());
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            runtime.shutdown_timeout(Duration::from_secs(30));
         }
     }
 }
