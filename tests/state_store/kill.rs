@@ -1,6 +1,6 @@
 //! Law *Atomic* under a real SIGKILL: a process that commits and flushes all the time is killed again and again.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -44,7 +44,8 @@ fn write_for_ever(root: &Path, durability: Durability) {
         if now.is_multiple_of(7) {
             assert_eq!(generation.flush().unwrap().0, now);
             // Past the test harness, which keeps what `println!` prints.
-            println!("{FLUSHED}");
+            let mut out = std::io::stdout();
+            writeln!(out, "{FLUSHED}").unwrap();
         }
     }
 }
