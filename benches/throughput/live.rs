@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use segno::actors::aggregate::{Aggregate, Outcome};
 use segno::actors::handle::Node;
-use segno::actors::plan::{FlowOptions, FlushOptions, NodePlan, Placement, Policy, RetryOptions, TopicPlan};
+use segno::actors::plan::{FlowOptions, FlushOptions, History, NodePlan, Placement, Policy, RetryOptions, TopicPlan};
 use segno::actors::residents::{Residents, key_hash};
 use segno::event::{Event, EventMeta};
 use segno::position::{Offset, PartitionId, Position, Timestamp};
@@ -42,6 +42,7 @@ fn plan(job: &Job, log: Arc<dyn Log>) -> NodePlan {
             name: job.topic.clone(),
             decoder: DecodeOptions { format: Format::Json, max_key_bytes: 16 << 10 },
             policy: Policy::default(),
+            history: History::default(),
             views: Arc::from(vec![definition]),
         }],
         flow: FlowOptions {

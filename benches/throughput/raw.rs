@@ -36,6 +36,8 @@ impl Tap {
             .set("isolation.level", "read_committed")
             .set("queued.max.messages.kbytes", "65536")
             .set("queued.min.messages", "1000000")
+            // Its default makes a loop that is slower than the broker wait for a second whenever its queue is full.
+            .set("fetch.queue.backoff.ms", "5")
             .create()
             .expect("a consumer");
         let mut list = TopicPartitionList::new();
