@@ -33,15 +33,38 @@ pub struct Slot {
     pub changed: bool,
     /// Set while events of this cell are stored as waiting or parked: whatever comes queues behind them.
     pub held: Option<Standing>,
-    /// Where a failed fold goes back to. Only within one batch.
-    before: Option<Before>,
+    /// Where among the copies a failed fold finds its way back, and of which batch that copy is; 0 is of none.
+    copy: u32,
+    copied_in: u64,
 }
 
-struct Before {
+struct Copy {
     row: Option<Box<dyn Row>>,
     last: Option<(Offset, Timestamp)>,
     /// Index (in the slice of the batch) of the first event that is not in `row`.
     from: usize,
+}
+
+/// What the rows that a batch changes were before it. Beside the slots and not in them: so a batch's end lets go of all
+/// copies in a row, instead of visiting every aggregate once more.
+pub struct Copies {
+    copies: Vec<Option<Copy>>,
+    /// Counts batches, from 1.
+    batch: u64,
+}
+
+impl Default for Copies {
+    fn default() -> Self {
+        Copies { copies: Vec::new(), batch: 1 }
+    }
+}
+
+impl Copies {
+    /// Ends the batch: there is no way back any more.
+    pub fn forget(&mut self) {
+        self.copies.clear();
+        self.batch += 1;
+    }
 }
 
 impl Slot {
@@ -51,17 +74,19 @@ impl Slot {
     }
 
     /// Takes the batch's first copy to go back to, if the row needs one.
-    pub fn remember(&mut self, index: usize) {
-        if self.before.is_none() {
-            let row = match &self.row {
-                None => None,
-                Some(row) => match row.checkpoint() {
-                    None => return,
-                    copy => copy,
-                },
-            };
-            self.before = Some(Before { row, last: self.last, from: index });
+    pub fn remember(&mut self, index: usize, copies: &mut Copies) {
+        if self.copied_in == copies.batch {
+            return;
         }
+        let row = match &self.row {
+            None => None,
+            Some(row) => match row.checkpoint() {
+                None => return,
+                copy => copy,
+            },
+        };
+        (self.copy, self.copied_in) = (copies.copies.len() as u32, copies.batch);
+        copies.copies.push(Some(Copy { row, last: self.last, from: index }));
     }
 
     /// Folds one event. After a failure the row may be torn: call [`Slot::go_back`].
@@ -91,12 +116,15 @@ impl Slot {
 
     /// Puts the row back to what it was when [`Slot::remember`] was called and answers the index from which the
     /// batch's events must be applied again; `None` when nothing is to be done.
-    pub fn go_back(&mut self) -> Option<usize> {
-        match self.before.take() {
-            Some(before) => {
-                self.row = before.row;
-                self.last = before.last;
-                Some(before.from)
+    pub fn go_back(&mut self, copies: &mut Copies) -> Option<usize> {
+        let copied = self.copied_in == copies.batch;
+        let copy = copies.copies.get_mut(self.copy as usize).filter(|_| copied).and_then(Option::take);
+        self.forget();
+        match copy {
+            Some(copy) => {
+                self.row = copy.row;
+                self.last = copy.last;
+                Some(copy.from)
             }
             None => {
                 self.drop_untouched();
@@ -105,9 +133,9 @@ impl Slot {
         }
     }
 
-    /// Ends the batch: there is no way back any more.
+    /// There is no way back any more.
     pub fn forget(&mut self) {
-        self.before = None;
+        self.copied_in = 0;
     }
 }
 

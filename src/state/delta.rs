@@ -209,6 +209,12 @@ impl Rows {
         self.bytes.len()
     }
 
+    /// Makes room for `rows` more, of about `bytes` each with their keys.
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.slots.reserve(rows);
+        self.bytes.reserve(rows * bytes);
+    }
+
     /// Adds a changed row. `key` and `value` write the stored forms (`state::keys`); answers what they wrote.
     pub fn put(&mut self, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) -> (&[u8], &[u8]) {
         let start = self.bytes.len() as u32;

@@ -16,6 +16,7 @@ impl Shard {
         let views = self.setting.definitions.len();
         let fresh = Handover { delta: Delta::new(views), waiting: Vec::new() };
         let mut handover = std::mem::replace(&mut self.handover, fresh);
+        handover.delta.rows.reserve(self.dirty.len() * views, self.row_bytes);
         for seat in std::mem::take(&mut self.dirty) {
             let aggregate = self.residents.get_mut(seat);
             aggregate.dirty = false;
@@ -26,6 +27,9 @@ impl Shard {
             }
         }
         handover.delta.sort();
+        if let Some(mean) = handover.delta.bytes().checked_div(handover.delta.len()) {
+            self.row_bytes = mean + mean / 8;
+        }
         let before = self.residents.len() as i64;
         self.residents.make_room(self.setting.residency, self.setting.committed.load(Ordering::Acquire));
         let gone = before - self.residents.len() as i64;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Handover, Setting, Slice, Suspect};
-use crate::actors::aggregate::Outcome;
+use crate::actors::aggregate::{Copies, Outcome};
 use crate::actors::board::Cell;
 use crate::actors::plan::{Decision, Fatal};
 use crate::actors::progress::Progress;
@@ -40,6 +40,9 @@ pub struct Shard {
     pub(super) dirty: Vec<u32>,
     /// The seat of each record of the slice in hand.
     pub(super) seats: Vec<u32>,
+    copies: Copies,
+    /// Bytes of a stored row with its key, as the last collect had them: how much room the next one needs.
+    pub(super) row_bytes: usize,
 }
 
 impl Shard {
@@ -60,6 +63,8 @@ impl Shard {
             handover: Handover { delta: Delta::new(views), waiting: Vec::new() },
             dirty: Vec::new(),
             seats: Vec::new(),
+            copies: Copies::default(),
+            row_bytes: 64,
         }
     }
 
@@ -82,11 +87,7 @@ impl Shard {
             }
         }
         self.progress.idle();
-        for &seat in self.seats.iter().filter(|seat| **seat != NOBODY) {
-            for slot in &mut self.residents.get_mut(seat).slots {
-                slot.forget();
-            }
-        }
+        self.copies.forget();
         Ok(())
     }
 
@@ -112,7 +113,7 @@ impl Shard {
         // Looked up again, for the borrow: the seat is warm.
         let aggregate = self.residents.get_mut(seat);
         let slot = &mut aggregate.slots[view];
-        slot.remember(i);
+        slot.remember(i, &mut self.copies);
         self.progress.at(record.offset, view);
         match slot.fold(&*self.setting.definitions[view], event) {
             Outcome::Folded => {
@@ -143,7 +144,8 @@ impl Shard {
     /// events in between, which went in the first time and do so again, for folds are pure.
     fn go_back(&mut self, slice: &Slice, i: usize, view: usize) {
         let (seat, setting) = (self.seats[i], self.setting.clone());
-        let Some(from) = self.residents.get_mut(seat).slots[view].go_back() else { return };
+        let slot = &mut self.residents.get_mut(seat).slots[view];
+        let Some(from) = slot.go_back(&mut self.copies) else { return };
         for j in from..i {
             if self.seats[j] != seat {
                 continue;

@@ -12,7 +12,7 @@ use super::activate::{load_slot, store_failed};
 use super::aside::{halt, shorten};
 use super::collect::hand_over;
 use super::core::reason_of;
-use crate::actors::aggregate::{Outcome, Slot};
+use crate::actors::aggregate::{Copies, Outcome, Slot};
 use crate::actors::board::Cell;
 use crate::actors::plan::{Decision, Fatal};
 use crate::actors::progress::Progress;
@@ -139,7 +139,8 @@ impl Redrive {
             Ok(event) => {
                 // One way back per event: a redrive is rare, and its events come from the store, not from a slice.
                 slot.forget();
-                slot.remember(i);
+                let mut copies = Copies::default();
+                slot.remember(i, &mut copies);
                 self.progress.at(held.offset, view);
                 match slot.fold(&*setting.definitions[view], &event) {
                     Outcome::Folded => {
@@ -151,11 +152,11 @@ impl Redrive {
                         return Ok(self.done(held, delta));
                     }
                     Outcome::Panicked(text) => {
-                        slot.go_back();
+                        slot.go_back(&mut copies);
                         return Ok(self.failed(held, Reason::Panicked, text));
                     }
                     Outcome::Failed(failure) => {
-                        slot.go_back();
+                        slot.go_back(&mut copies);
                         let (reason, detail) = (reason_of(&failure), failure.to_string());
                         if reason == Reason::Transient {
                             return Ok(self.failed(held, reason, detail));
