@@ -88,12 +88,7 @@ impl Actor for Folding {
         Ok(bank::Account::default())
     }
 
-    async fn handle(
-        &self,
-        _: ActorRef<Told>,
-        told: Told,
-        state: &mut bank::Account,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn handle(&self, _: ActorRef<Told>, told: Told, state: &mut bank::Account) -> Result<(), ActorProcessingErr> {
         for _ in 0..told.events {
             state.balance = black_box(state.balance + 1);
         }

@@ -16,7 +16,11 @@ pub fn heading(arguments: &Arguments) {
     let memory: f64 = field(&meminfo, "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0.0);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("machine:    {cores} cores ({}), {:.1} GiB memory", field(&cpuinfo, "model name"), memory / (1 << 20) as f64);
+    println!(
+        "machine:    {cores} cores ({}), {:.1} GiB memory",
+        field(&cpuinfo, "model name"),
+        memory / (1 << 20) as f64
+    );
     println!("            load {} at the start; the broker runs on the same machine", load.trim());
     println!(
         "workload:   {} records of about {} bytes, {} keys ({:?}), {} partitions, lz4; runs: {}",

@@ -105,7 +105,8 @@ impl Generator {
         Generator {
             rng: StdRng::seed_from_u64(7),
             keys: arguments.keys,
-            zipf: (arguments.skew == Skew::Zipf).then(|| Zipf::new(arguments.keys as f64, 1.0).expect("at least 1 key")),
+            zipf: (arguments.skew == Skew::Zipf)
+                .then(|| Zipf::new(arguments.keys as f64, 1.0).expect("at least 1 key")),
             value_size: arguments.value_size,
             made: 0,
             accounts: vec![Account::default(); arguments.keys as usize],

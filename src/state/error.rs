@@ -93,8 +93,9 @@ pub enum Error {
     #[error("the disk that holds {} is full: make room, then start again ({reason})", path.display())]
     DiskFull { path: PathBuf, reason: String },
     #[error(
-        "the store in {} is damaged: check the disk, then restore the directory or fold the log again in a new data \
-         directory ({reason})", path.display()
+        "the store in {} is damaged: check the disk; then restore the directory, or move the topics' directories and \
+         `control` out of the data directory (not `log`, which holds the events of the embedded log) and start again: \
+         the views are folded anew ({reason})", path.display()
     )]
     Corrupt { path: PathBuf, reason: String },
     #[error("cannot use {}: {reason}", path.display())]
