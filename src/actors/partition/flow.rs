@@ -28,6 +28,9 @@ use crate::streams::{self, Limit, Reader};
 const DRAINS: usize = 4;
 /// Collects under way at once: shards encode the next while the writer writes the last.
 const COLLECTS: u64 = 2;
+/// The next collect begins beside another only when it covers this share of the credits. What is less gathers until the
+/// other is committed, which is no later than its own commit would be, and a row that changes twice is written once.
+const WORTH_COLLECTING: usize = 4;
 /// How long to wait before a reader that failed for a while is asked again.
 const READ_AGAIN: Duration = Duration::from_millis(250);
 
@@ -64,6 +67,8 @@ pub struct Flow {
     pub(super) dealt_to: Position,
     /// Where the collected batches end.
     pub(super) collected_to: Position,
+    /// What lies between the two.
+    pub(super) uncollected: Limit,
     last: Option<Fingerprint>,
     reading: bool,
     read_again: Option<Instant>,
@@ -103,6 +108,7 @@ impl Flow {
             void_to: 0,
             dealt_to: position,
             collected_to: position,
+            uncollected: Limit { records: 0, bytes: 0 },
             last: None,
             reading: true,
             read_again: None,
@@ -186,6 +192,8 @@ impl Flow {
         let dealt = self.homes.deal(&self.nursery, batch).await;
         dealt.map_err(|error| actors_failed(self.at(), &error.to_string()))?;
         self.dealt_to = batch.end();
+        self.uncollected.records += batch.len();
+        self.uncollected.bytes += batch.bytes();
         if let Some(index) = batch.len().checked_sub(1) {
             self.last = Some(Fingerprint::of(&batch.get(index)));
         }
@@ -195,9 +203,17 @@ impl Flow {
     /// Begins a commit of everything that is dealt, unless enough are under way: then the next one covers more.
     pub(super) fn collect(&mut self) {
         let committed = self.committed.borrow().epoch;
-        if self.dealt_to == self.collected_to || self.epoch - committed.max(self.void_to) >= COLLECTS {
+        let under_way = self.epoch - committed.max(self.void_to);
+        if self.dealt_to == self.collected_to || under_way >= COLLECTS {
             return;
         }
+        let Limit { records, bytes } = self.uncollected;
+        let worthwhile = records * WORTH_COLLECTING >= self.options.credit_records
+            || bytes * WORTH_COLLECTING >= self.options.credit_bytes;
+        if under_way > 0 && !worthwhile {
+            return;
+        }
+        self.uncollected = Limit { records: 0, bytes: 0 };
         self.epoch += 1;
         let expect = WriterMessage::Expect {
             incarnation: self.nursery.incarnation,

@@ -14,6 +14,7 @@ use crate::actors::shard::{Setting, Suspect};
 use crate::actors::writer::{Committed, WriterMessage};
 use crate::position::Offset;
 use crate::state::{self, Standing};
+use crate::streams::Limit;
 use std::sync::atomic::Ordering;
 
 /// So many losses of a shard within [`WINDOW`] are the end of the partition.
@@ -94,6 +95,7 @@ impl Flow {
         self.void_to = self.epoch;
         self.dealt_to = committed.position;
         self.collected_to = committed.position;
+        self.uncollected = Limit { records: 0, bytes: 0 };
         let kept: Vec<_> = self.in_flight.iter().map(|in_flight| in_flight.batch.clone()).collect();
         tracing::info!(at = %setting.at, batches = kept.len(), from = committed.position.0, "shards started anew");
         for batch in kept {
