@@ -137,6 +137,40 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(cases(12))]
+
+    /// Aggregates that fail, panic and retry change nothing for the others: those are as if the sick had never been.
+    #[test]
+    fn isolated_the_healthy_are_as_if_there_were_no_sick(
+        setup in setup(),
+        healthy in proptest::collection::vec((0u8..6, 1i64..100), 1..80),
+        sick in proptest::collection::vec((0usize..80, 0u8..3, kind()), 1..30),
+    ) {
+        let case = CASE.fetch_add(1, Ordering::Relaxed);
+        let (stage, mut calm) = (Stage::new(setup), Vec::new());
+        for (n, (key, amount)) in healthy.iter().enumerate() {
+            let entry = Entry::Add { n: n as u64, amount: *amount };
+            for (i, (_, key, kind)) in sick.iter().enumerate().filter(|(_, (at, ..))| at % healthy.len() == n) {
+                let name = format!("isolated/{case}/{i}");
+                let n = i as u64;
+                stage.send(&format!("sick-{key}"), &match kind {
+                    Kind::Add(amount) => Entry::Add { n, amount: *amount },
+                    Kind::Take(amount) => Entry::Take { n, amount: *amount },
+                    Kind::Flaky(times) => Entry::Flaky { n, name, times: *times },
+                    Kind::Panics(times) => Entry::Panics { n, name, times: *times },
+                });
+            }
+            stage.send(&format!("well-{key}"), &entry);
+            calm.push((format!("well-{key}"), entry));
+        }
+        stage.settle();
+        let rows: std::collections::BTreeMap<_, _> =
+            stage.ledgers().into_iter().filter(|(key, _)| key.starts_with("well")).collect();
+        prop_assert_eq!(rows, expect(&calm, Decision::Park, 3).rows);
+    }
+}
+
+proptest! {
     #![proptest_config(cases(8))]
 
     /// Shared shards, own shards and a plain inline fold give the same bytes.
