@@ -98,7 +98,7 @@ fn unfinished_work_is_found() {
         page("a.md", "fine\nnot TODO yet\n// FIXME: x\nXXX\nmktemp a.XXXXXX\n", text_rules::leftovers),
         [2, 3, 4]
     );
-    assert_eq!(page("a.sh", "cd /root/x\ncat /work/y\ncd \"$HOME\"\n", text_rules::leftovers), [1, 2]);
+    assert_eq!(page("a.sh", "cd /root/x\ncat /home/y\ncd \"$HOME\"\n", text_rules::leftovers), [1, 2]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn at(page: &Page, line: usize, what: impl Into<String>) -> Finding {
 /// Marks of unfinished work, and paths of somebody's machine.
 pub fn leftovers(page: &Page) -> Vec<Finding> {
     const MARKS: &[&str] = &["TODO", "FIXME", "XXX"];
-    const MACHINE: &[&str] = &["/root/", "/work/", "/tmp/bash_jobs", "/farm/"];
+    const MACHINE: &[&str] = &["/root/", "/home/", "/Users/"];
     let mut found = Vec::new();
     for (i, line) in page.text.lines().enumerate() {
         let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
