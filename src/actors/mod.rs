@@ -13,8 +13,10 @@
 //! * [`partition`]: drains, deals, collects. [`credit`]: what bounds it. [`board`]: what it hears from below.
 //! * [`shard`]: folds. [`aggregate`], [`residents`]: what it folds into. [`progress`]: how it is seen to hang.
 //! * [`writer`]: commits. [`flusher`]: makes durable. [`retry`]: when to try again. [`meter`]: counts.
-//! * [`node`], [`reads`]: answers.
+//! * [`node`], [`reads`]: answers. [`admin`]: what an operator may ask.
+//! * [`replay`]: building every view again, beside live.
 
+pub mod admin;
 pub mod aggregate;
 pub mod board;
 pub mod credit;
@@ -26,6 +28,7 @@ pub mod partition;
 pub mod plan;
 pub mod progress;
 pub mod reads;
+pub mod replay;
 pub mod residents;
 pub mod retry;
 pub mod shard;

@@ -1,0 +1,5 @@
+//! Replay: every view built again from any time, beside live, compared with it, and switched in one decision.
+//!
+//! * [`words`]: what is asked, planned and seen.
+
+pub mod words;
