@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::board::Notice;
-use super::node::NodeShared;
 use super::partition::published::Published;
 use super::plan::FlushOptions;
 use super::shard::activate::store_failed;
@@ -16,7 +15,7 @@ use super::shard::activate::store_failed;
 /// How often the size is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The flush tasks of a node; they end when this is dropped.
+/// The flush tasks of a topic; they end when this is dropped.
 pub struct Flushers(Vec<JoinHandle<()>>);
 
 impl Drop for Flushers {
@@ -28,9 +27,9 @@ impl Drop for Flushers {
 }
 
 /// One task a partition.
-pub fn start(node: &NodeShared, options: FlushOptions) -> Flushers {
+pub fn start(partitions: &[Arc<Published>], options: FlushOptions) -> Flushers {
     let task = |partition: &Arc<Published>| tokio::spawn(flush(partition.clone(), options));
-    Flushers(node.partitions().map(task).collect())
+    Flushers(partitions.iter().map(task).collect())
 }
 
 async fn flush(partition: Arc<Published>, options: FlushOptions) {

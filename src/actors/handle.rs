@@ -194,6 +194,8 @@ pub enum PartitionState {
     Running,
     Stopped,
     Failed,
+    /// It can be read and does not move: the definitions that made its rows are not at hand.
+    Frozen,
     /// Only what is on disk was looked at: no daemon runs.
     Offline,
 }
@@ -217,6 +219,7 @@ impl fmt::Display for PartitionState {
             PartitionState::Running => "running",
             PartitionState::Stopped => "stopped",
             PartitionState::Failed => "failed",
+            PartitionState::Frozen => "frozen",
             PartitionState::Offline => "offline",
         })
     }

@@ -9,10 +9,11 @@
 //! ```
 //!
 //! * [`plan`], [`handle`]: what a node is told, and how it is seen. Plain data.
-//! * [`start`](fn@start): from a plan to a running node. [`supervisor`], [`topic`]: the upper levels of supervision.
+//! * [`start`](fn@start), [`opening`]: from a plan to a running node. [`supervisor`], [`topic`]: the upper levels of supervision.
 //! * [`partition`]: drains, deals, collects. [`credit`]: what bounds it. [`board`]: what it hears from below.
 //! * [`shard`]: folds. [`aggregate`], [`residents`]: what it folds into. [`progress`]: how it is seen to hang.
 //! * [`writer`]: commits. [`flusher`]: makes durable. [`retry`]: when to try again. [`meter`]: counts.
+//! * [`serving`]: the definitions and generations that serve a topic at one moment.
 //! * [`node`], [`reads`]: answers. [`admin`]: what an operator may ask.
 //! * [`replay`]: building every view again, beside live.
 
@@ -24,6 +25,7 @@ pub mod flusher;
 pub mod handle;
 pub mod meter;
 pub mod node;
+pub mod opening;
 pub mod partition;
 pub mod plan;
 pub mod progress;
@@ -31,6 +33,7 @@ pub mod reads;
 pub mod replay;
 pub mod residents;
 pub mod retry;
+pub mod serving;
 pub mod shard;
 mod start;
 pub mod supervisor;

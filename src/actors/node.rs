@@ -9,39 +9,34 @@ use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
 
-use super::flusher::Flushers;
 use super::handle::{
     AppendError, Bound, BoxFuture, Check, Health, Node, NodeState, Page, PartitionState, ReadError, Reading, Receipt,
     Row, Status, TopicStatus, ViewInfo, ViewStatus,
 };
-use super::partition::published::Published;
 use super::plan::{Fatal, StopReport};
 use super::reads;
+use super::serving::{Serving, TopicShared};
 use super::supervisor::SupervisorMessage;
 use crate::position::PositionVector;
 use crate::record::NewRecord;
-use crate::state::{Generation, ViewIdent};
+use crate::state::{Store, ViewIdent};
 use crate::streams::{self, Log};
 
-/// A topic of the node, as its handle needs it.
-pub struct TopicShared {
+/// What a node is made of, whatever it does.
+pub struct NodeParts {
+    /// `node.name`.
     pub name: String,
-    pub views: Vec<ViewIdent>,
-    /// In the order of their numbers.
-    pub partitions: Vec<Arc<Published>>,
-}
-
-impl TopicShared {
-    fn generations(&self) -> Vec<Arc<Generation>> {
-        self.partitions.iter().map(|partition| partition.setting().generation.clone()).collect()
-    }
+    pub log: Arc<dyn Log>,
+    pub store: Arc<Store>,
+    pub supervisor: ActorRef<SupervisorMessage>,
+    /// Where the end of the node is told.
+    pub failed: Arc<watch::Sender<Option<Fatal>>>,
 }
 
 /// What the actors and the faces share.
 pub struct NodeShared {
-    name: String,
-    log: Arc<dyn Log>,
-    topics: Vec<TopicShared>,
+    pub(super) parts: NodeParts,
+    pub(super) topics: Vec<Arc<TopicShared>>,
     failed: watch::Receiver<Option<Fatal>>,
     /// What is wrong with the log's storage, as the last append found it: no append goes in until that is repaired.
     log_broken: watch::Sender<Option<String>>,
@@ -51,38 +46,34 @@ pub struct NodeShared {
 }
 
 impl NodeShared {
-    pub fn new(
-        name: String,
-        log: Arc<dyn Log>,
-        topics: Vec<TopicShared>,
-        failed: watch::Receiver<Option<Fatal>>,
-    ) -> Self {
+    pub fn new(parts: NodeParts, topics: Vec<Arc<TopicShared>>, failed: watch::Receiver<Option<Fatal>>) -> Self {
         let (ready, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
         let log_broken = watch::Sender::new(None);
-        NodeShared { name, log, topics, failed, log_broken, ready, stopping, since: Instant::now() }
+        NodeShared { parts, topics, failed, log_broken, ready, stopping, since: Instant::now() }
     }
 
-    pub fn set_ready(&self) {
+    /// The actors run: begins what accompanies them.
+    pub fn begin(self: &Arc<Self>) {
+        for topic in &self.topics {
+            topic.begin_flushing();
+        }
         self.ready.store(true, Ordering::Release);
     }
 
-    pub fn partitions(&self) -> impl Iterator<Item = &Arc<Published>> {
-        self.topics.iter().flat_map(|topic| &topic.partitions)
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// Stops everything in good order, within a bound. The log stays open: it is its owner's to close.
-    pub async fn stop(
-        self: Arc<Self>,
-        supervisor: ActorRef<SupervisorMessage>,
-        flushers: Flushers,
-        within: Duration,
-    ) -> StopReport {
+    pub async fn stop(self: Arc<Self>, within: Duration) -> StopReport {
         self.stopping.store(true, Ordering::Release);
-        drop(flushers);
+        for topic in &self.topics {
+            topic.end_flushing();
+        }
         let mut report = StopReport::default();
         let (reply, answer) = oneshot::channel();
         // A supervisor that is gone drops the reply; that is reported below.
-        let _ = supervisor.cast(SupervisorMessage::Stop { within, reply });
+        let _ = self.parts.supervisor.cast(SupervisorMessage::Stop { within, reply });
         match answer.await {
             Ok(stopped) => {
                 for partition in stopped {
@@ -101,7 +92,7 @@ impl NodeShared {
         if let Some(fatal) = &*self.failed.borrow() {
             return (NodeState::Failed, Some(fatal.to_string()));
         }
-        if self.stopping.load(Ordering::Acquire) {
+        if self.stopping() {
             return (NodeState::Stopping, None);
         }
         match self.ready.load(Ordering::Acquire) {
@@ -130,74 +121,98 @@ impl NodeShared {
         self.log_broken.send_replace(broken);
     }
 
-    fn topic_of(&self, view: &str) -> Result<&TopicShared, ReadError> {
-        let has = |topic: &&TopicShared| topic.views.iter().any(|known| known.name == view);
+    /// The topic that has the view, and what serves it now.
+    pub(super) fn topic_of(&self, view: &str) -> Result<&Arc<TopicShared>, ReadError> {
+        let has = |topic: &&Arc<TopicShared>| topic.serving().views.iter().any(|known| known.name == view);
         self.topics.iter().find(has).ok_or_else(|| ReadError::NoSuchView {
             name: view.to_owned(),
-            known: self.topics.iter().flat_map(|topic| topic.views.iter().map(|view| view.name.clone())).collect(),
+            known: self.views().into_iter().map(|view| view.name).collect(),
         })
     }
 
-    /// Waits until the topic has applied everything below the bound.
-    async fn wait(&self, topic: &TopicShared, bound: Option<Bound>) -> Result<(), ReadError> {
-        let Some(Bound { at_least: want, wait }) = bound else { return Ok(()) };
-        if want.topic != topic.name {
-            return Err(ReadError::OtherTopic { want, topic: topic.name.clone() });
+    /// What serves the topic once it has applied everything below the bound. Whatever is read then is read from it, also
+    /// when a cut-over happens meanwhile.
+    async fn reached(&self, topic: &TopicShared, bound: Option<Bound>) -> Result<Arc<Serving>, ReadError> {
+        let Some(Bound { at_least: want, wait }) = bound else { return Ok(topic.serving()) };
+        if want.topic != topic.name() {
+            return Err(ReadError::OtherTopic { want, topic: topic.name().to_owned() });
         }
         let deadline = tokio::time::Instant::now() + wait;
-        for (partition, position) in &want.positions {
-            let Some(published) = topic.partitions.get(partition.0 as usize) else {
-                return Err(ReadError::NoSuchPartition {
-                    topic: topic.name.clone(),
-                    partition: *partition,
-                    partitions: topic.partitions.len() as u32,
-                });
-            };
-            let mut applied = WatchStream::new(published.applied.subscribe());
-            let reached = async { while applied.next().await.is_some_and(|applied| applied < *position) {} };
-            if tokio::time::timeout_at(deadline, reached).await.is_err() {
-                let mut have = PositionVector::new(topic.name.clone());
-                for published in &topic.partitions {
-                    have.raise(published.setting().at.partition, *published.applied.borrow());
+        let mut watching = topic.watch();
+        loop {
+            let serving = watching.borrow_and_update().clone();
+            tokio::select! {
+                reached = reach(topic.name(), &serving, &want) => return reached.map(|()| serving),
+                // Another generation goes on where this one stands: wait there.
+                _ = watching.changed() => {}
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(ReadError::Behind { have: applied(topic.name(), &serving), want });
                 }
-                return Err(ReadError::Behind { have, want });
             }
         }
-        Ok(())
     }
+}
+
+/// Waits until every partition has applied what lies below its bound.
+async fn reach(topic: &str, serving: &Serving, want: &PositionVector) -> Result<(), ReadError> {
+    for (partition, position) in &want.positions {
+        let Some(published) = serving.partitions.get(partition.0 as usize) else {
+            return Err(ReadError::NoSuchPartition {
+                topic: topic.to_owned(),
+                partition: *partition,
+                partitions: serving.partitions.len() as u32,
+            });
+        };
+        let mut applied = WatchStream::new(published.applied.subscribe());
+        while applied.next().await.is_some_and(|applied| applied < *position) {}
+    }
+    Ok(())
+}
+
+/// What readers see.
+fn applied(topic: &str, serving: &Serving) -> PositionVector {
+    let mut have = PositionVector::new(topic);
+    for published in &serving.partitions {
+        have.raise(published.setting().at.partition, *published.applied.borrow());
+    }
+    have
 }
 
 impl Node for NodeShared {
     fn status(&self) -> Status {
         let now = jiff::Timestamp::now().as_millisecond();
         let (state, reason) = self.state();
-        let topic_status = |topic: &TopicShared| TopicStatus {
-            name: topic.name.clone(),
-            partitions: topic.partitions.iter().map(|partition| partition.status(now)).collect(),
-            views: view_status(topic),
+        let topic_status = |topic: &Arc<TopicShared>| TopicStatus {
+            name: topic.name().to_owned(),
+            partitions: topic.serving().partitions.iter().map(|partition| partition.status(now)).collect(),
+            views: view_status(&topic.serving()),
         };
         Status {
-            node: self.name.clone(),
+            node: self.parts.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state,
             reason,
-            log: self.log.kind().to_owned(),
+            log: self.parts.log.kind().to_owned(),
             uptime_seconds: self.since.elapsed().as_secs_f64(),
             topics: self.topics.iter().map(topic_status).collect(),
         }
     }
 
     fn views(&self) -> Vec<ViewInfo> {
-        let info = |topic: &TopicShared, view: &ViewIdent| ViewInfo {
-            name: view.name.clone(),
-            version: view.version,
-            topic: topic.name.clone(),
-        };
-        self.topics.iter().flat_map(|topic| topic.views.iter().map(move |view| info(topic, view))).collect()
+        let mut views = Vec::new();
+        for topic in &self.topics {
+            let info = |view: &ViewIdent| ViewInfo {
+                name: view.name.clone(),
+                version: view.version,
+                topic: topic.name().to_owned(),
+            };
+            views.extend(topic.serving().views.iter().map(info));
+        }
+        views
     }
 
     fn topics(&self) -> Vec<String> {
-        self.topics.iter().map(|topic| topic.name.clone()).collect()
+        self.topics.iter().map(|topic| topic.name().to_owned()).collect()
     }
 
     fn get(
@@ -209,8 +224,8 @@ impl Node for NodeShared {
         let view = view.to_owned();
         Box::pin(async move {
             let topic = self.topic_of(&view)?;
-            self.wait(topic, bound).await?;
-            let (name, generations) = (topic.name.clone(), topic.generations());
+            let generations = self.reached(topic, bound).await?.generations();
+            let name = topic.name().to_owned();
             blocking(move || reads::get(&name, &generations, &view, &key)).await
         })
     }
@@ -226,8 +241,8 @@ impl Node for NodeShared {
         let view = view.to_owned();
         Box::pin(async move {
             let topic = self.topic_of(&view)?;
-            self.wait(topic, bound).await?;
-            let (name, generations) = (topic.name.clone(), topic.generations());
+            let generations = self.reached(topic, bound).await?.generations();
+            let name = topic.name().to_owned();
             blocking(move || reads::list(&name, &generations, &view, &prefix, cursor.as_deref(), limit)).await
         })
     }
@@ -235,13 +250,13 @@ impl Node for NodeShared {
     fn append(&self, topic: &str, records: Vec<NewRecord>) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         let topic = topic.to_owned();
         Box::pin(async move {
-            if self.stopping.load(Ordering::Acquire) {
+            if self.stopping() {
                 return Err(AppendError::Stopping);
             }
-            if !self.topics.iter().any(|known| known.name == topic) {
+            if !self.topics.iter().any(|known| known.name() == topic) {
                 return Err(AppendError::NoSuchTopic { name: topic, known: self.topics() });
             }
-            let (log, name) = (self.log.clone(), topic.clone());
+            let (log, name) = (self.parts.log.clone(), topic.clone());
             let appended = tokio::task::spawn_blocking(move || log.append(&name, records)).await;
             let appended = appended.map_err(|_| AppendError::Stopping)?;
             self.note(&topic, appended.as_ref().err());
@@ -262,11 +277,15 @@ impl Node for NodeShared {
         if let Some(broken) = &*self.log_broken.borrow() {
             checks.push(Check { name: "log".to_owned(), ok: false, detail: broken.clone() });
         }
-        for partition in self.partitions() {
-            let (state, reason) = partition.state();
-            let detail = reason.unwrap_or_else(|| state.to_string());
-            let name = partition.setting().at.to_string();
-            checks.push(Check { name, ok: state == PartitionState::Running, detail });
+        for topic in &self.topics {
+            for partition in &topic.serving().partitions {
+                let (state, reason) = partition.state();
+                let name = partition.setting().at.to_string();
+                // For the moment of a cut-over a partition is stopped and answers reads.
+                let switching = topic.switching() && state == PartitionState::Stopped;
+                let ok = switching || matches!(state, PartitionState::Running | PartitionState::Frozen);
+                checks.push(Check { name, ok, detail: reason.unwrap_or_else(|| state.to_string()) });
+            }
         }
         Health::of(checks)
     }
@@ -279,8 +298,8 @@ impl Node for NodeShared {
 }
 
 /// Sums the views of a topic over its partitions.
-fn view_status(topic: &TopicShared) -> Vec<ViewStatus> {
-    let totals: Vec<_> = topic.partitions.iter().map(|p| p.setting().generation.view_totals()).collect();
+fn view_status(serving: &Serving) -> Vec<ViewStatus> {
+    let totals: Vec<_> = serving.partitions.iter().map(|p| p.setting().generation.view_totals()).collect();
     let sum = |(index, view): (usize, &ViewIdent)| {
         let (mut rows, mut digest, mut books) = (0, 0u128, crate::state::Books::default());
         for totals in totals.iter().filter_map(|partition| partition.get(index)) {
@@ -296,7 +315,7 @@ fn view_status(topic: &TopicShared) -> Vec<ViewStatus> {
             books,
         }
     };
-    topic.views.iter().enumerate().map(sum).collect()
+    serving.views.iter().enumerate().map(sum).collect()
 }
 
 /// Reads from the store, away from the runtime's threads.

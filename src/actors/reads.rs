@@ -69,7 +69,7 @@ pub fn list(
     }
     let mut at = position(topic, generations);
     let mut cursor = match cursor {
-        Some(text) => Cursor::parse(text, view, prefix)?,
+        Some(text) => Cursor::parse(text, view, prefix, generations)?,
         None => Cursor { partition: PartitionId(0), after: None },
     };
     let mut rows: Vec<Row> = Vec::new();
@@ -84,7 +84,10 @@ pub fn list(
         at.positions.insert(partition, read.position().map_err(failed)?);
         loop {
             if rows.len() >= limit || bytes >= PAGE_BYTES {
-                return Ok(Reading { value: Page { rows, next: Some(cursor.text(view, prefix)) }, position: at });
+                return Ok(Reading {
+                    value: Page { rows, next: Some(cursor.text(view, prefix, generations)) },
+                    position: at,
+                });
             }
             let chunk = CHUNK.min(limit - rows.len());
             let page = read.list(tag, prefix, cursor.after.as_deref(), chunk).map_err(failed)?;
@@ -132,34 +135,57 @@ struct Cursor {
 }
 
 impl Cursor {
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
 
-    /// Bytes before the key: format, what was asked, partition, whether there is a key.
-    const HEAD: usize = 14;
+    /// Bytes before the key: format, what was asked, of which generations, partition, whether there is a key.
+    const HEAD: usize = 22;
 
-    fn text(&self, view: &str, prefix: &[u8]) -> String {
+    fn text(&self, view: &str, prefix: &[u8], generations: &[Arc<Generation>]) -> String {
+        self.encode(asked(view, prefix), set(generations))
+    }
+
+    fn encode(&self, asked: u64, set: u64) -> String {
         let mut bytes = vec![Cursor::FORMAT];
-        bytes.extend_from_slice(&asked(view, prefix).to_be_bytes());
+        bytes.extend_from_slice(&asked.to_be_bytes());
+        bytes.extend_from_slice(&set.to_be_bytes());
         bytes.extend_from_slice(&self.partition.0.to_be_bytes());
         bytes.push(u8::from(self.after.is_some()));
         bytes.extend_from_slice(self.after.as_deref().unwrap_or_default());
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    fn parse(text: &str, view: &str, prefix: &[u8]) -> Result<Cursor, ReadError> {
+    fn parse(text: &str, view: &str, prefix: &[u8], generations: &[Arc<Generation>]) -> Result<Cursor, ReadError> {
+        Cursor::decode(text, asked(view, prefix), set(generations))
+    }
+
+    fn decode(text: &str, asked: u64, set: u64) -> Result<Cursor, ReadError> {
         let bad = |why: &str| ReadError::BadCursor(why.to_owned());
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad("it is not a cursor"))?;
         let (head, key) = bytes.split_first_chunk::<{ Cursor::HEAD }>().ok_or_else(|| bad("it is too short"))?;
-        let [format, a, b, c, d, e, f, g, h, p0, p1, p2, p3, has_key] = *head;
+        let number = |from: usize| {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&head[from..from + 8]);
+            u64::from_be_bytes(eight)
+        };
+        let (format, has_key) = (head[0], head[21]);
         if format != Cursor::FORMAT || has_key > 1 {
             return Err(bad("it is of another format"));
         }
-        if u64::from_be_bytes([a, b, c, d, e, f, g, h]) != asked(view, prefix) {
+        if number(1) != asked {
             return Err(bad("it belongs to another view or prefix"));
         }
-        let partition = PartitionId(u32::from_be_bytes([p0, p1, p2, p3]));
+        if number(9) != set {
+            return Err(bad("the rows that it goes through were replaced by a cut-over; start the list again"));
+        }
+        let partition = PartitionId(u32::from_be_bytes([head[17], head[18], head[19], head[20]]));
         Ok(Cursor { partition, after: (has_key == 1).then(|| key.to_vec()) })
     }
+}
+
+/// Names a set of generations: a list goes through one of them.
+fn set(generations: &[Arc<Generation>]) -> u64 {
+    let numbers: Vec<u8> = generations.iter().flat_map(|generation| generation.number().to_be_bytes()).collect();
+    xxh3_64(&numbers)
 }
 
 /// Ties a cursor to what was listed.
@@ -176,15 +202,17 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_cursor_survives_the_round_trip(partition: u32, after: Option<Vec<u8>>, prefix: Vec<u8>) {
+        fn a_cursor_survives_the_round_trip(partition: u32, after: Option<Vec<u8>>, asked: u64, set: u64) {
             let cursor = Cursor { partition: PartitionId(partition), after };
-            assert_eq!(Cursor::parse(&cursor.text("v", &prefix), "v", &prefix).unwrap(), cursor);
-            assert!(Cursor::parse(&cursor.text("v", &prefix), "w", &prefix).is_err());
+            let text = cursor.encode(asked, set);
+            assert_eq!(Cursor::decode(&text, asked, set).unwrap(), cursor);
+            assert!(Cursor::decode(&text, !asked, set).is_err());
+            assert!(Cursor::decode(&text, asked, !set).is_err());
         }
 
         #[test]
         fn any_text_is_a_cursor_or_an_error(text: String) {
-            let _ = Cursor::parse(&text, "v", b"");
+            let _ = Cursor::decode(&text, 0, 0);
         }
     }
 }

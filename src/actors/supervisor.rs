@@ -14,6 +14,10 @@ use crate::streams::Fault;
 pub enum SupervisorMessage {
     /// Stop every topic in good order.
     Stop { within: Duration, reply: oneshot::Sender<Vec<Stopped>> },
+    /// Stop one topic in good order, for a cut-over.
+    StopTopic { name: String, within: Duration, reply: oneshot::Sender<Vec<Stopped>> },
+    /// Start a topic that is not running.
+    StartTopic { start: TopicStart, reply: oneshot::Sender<Result<(), String>> },
 }
 
 /// The actor at the root of the tree.
@@ -27,7 +31,7 @@ pub struct NodeStart {
 
 /// The running topics.
 pub struct SupervisorState {
-    topics: Vec<ActorRef<TopicMessage>>,
+    topics: Vec<(String, ActorRef<TopicMessage>)>,
     failed: Arc<watch::Sender<Option<Fatal>>>,
 }
 
@@ -43,8 +47,9 @@ impl Actor for Supervisor {
     ) -> Result<SupervisorState, ActorProcessingErr> {
         let mut topics = Vec::with_capacity(start.topics.len());
         for topic in start.topics {
+            let name = topic.name.clone();
             let (actor, _) = Topic::spawn_linked(None, Topic, topic, myself.get_cell()).await?;
-            topics.push(actor);
+            topics.push((name, actor));
         }
         Ok(SupervisorState { topics, failed: start.failed })
     }
@@ -58,7 +63,7 @@ impl Actor for Supervisor {
         match message {
             SupervisorMessage::Stop { within, reply } => {
                 let mut answers = Vec::with_capacity(state.topics.len());
-                for topic in &state.topics {
+                for (_, topic) in &state.topics {
                     let (reply, answer) = oneshot::channel();
                     // A topic that is gone drops the reply; its partitions are then missing from the report.
                     let _ = topic.cast(TopicMessage::Stop { within, reply });
@@ -70,6 +75,26 @@ impl Actor for Supervisor {
                 }
                 let _ = reply.send(stopped);
                 myself.stop(None);
+            }
+            SupervisorMessage::StopTopic { name, within, reply } => {
+                let Some(index) = state.topics.iter().position(|(known, _)| *known == name) else {
+                    let _ = reply.send(Vec::new());
+                    return Ok(());
+                };
+                let (_, topic) = state.topics.remove(index);
+                // A topic that is gone drops the reply; whoever waits learns of it so.
+                let _ = topic.cast(TopicMessage::Stop { within, reply });
+            }
+            SupervisorMessage::StartTopic { start, reply } => {
+                let name = start.name.clone();
+                let started = Topic::spawn_linked(None, Topic, start, myself.get_cell()).await;
+                let _ = reply.send(match started {
+                    Ok((actor, _)) => {
+                        state.topics.push((name, actor));
+                        Ok(())
+                    }
+                    Err(error) => Err(error.to_string()),
+                });
             }
         }
         Ok(())

@@ -28,6 +28,7 @@ pub struct Topic;
 
 /// What a topic starts with.
 pub struct TopicStart {
+    pub name: String,
     pub partitions: Vec<PartitionStart>,
     pub failed: Arc<watch::Sender<Option<Fatal>>>,
 }

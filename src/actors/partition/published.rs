@@ -56,7 +56,7 @@ impl Published {
         self.set(PartitionState::Failed, Some(fatal.reason.clone()));
     }
 
-    fn set(&self, state: PartitionState, reason: Option<String>) {
+    pub(in crate::actors) fn set(&self, state: PartitionState, reason: Option<String>) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, reason);
     }
 
