@@ -1,5 +1,26 @@
 //! Replay: every view built again from any time, beside live, compared with it, and switched in one decision.
 //!
 //! * [`words`]: what is asked, planned and seen.
+//! * [`since`], [`cut`], [`base`](mod@base), [`plan`](fn@plan::plan): what a replay would do, or why a correct answer cannot be had.
+//! * [`record`], [`job`], [`jobs`]: a job, durable and in memory, and all of them.
+//! * [`drive`]: from phase to phase. [`build`]: makes the new generations. [`worker`], [`rebuild`], [`gate`]: fill them.
+//!   [`governor`]: holds them back for live's sake.
+//! * [`verify`]: compares with live. [`cutover`]: switches. [`rollback`]: the way back.
+//! * [`snapshots`]: when they are taken and thrown away. [`admin`]: answers the operator.
 
+pub mod admin;
+pub mod build;
+pub mod cutover;
+pub mod drive;
+pub mod gate;
+pub mod governor;
+pub mod job;
+pub mod jobs;
+pub mod plan;
+pub mod rebuild;
+pub mod record;
+pub mod rollback;
+pub mod snapshots;
+pub mod verify;
 pub mod words;
+pub mod worker;
