@@ -49,17 +49,31 @@ pub struct App {
 pub struct Declared {
     pub(crate) topic: String,
     pub(crate) views: Vec<Arc<dyn Definition>>,
+    /// Older versions of them.
+    pub(crate) previous: Vec<Arc<dyn Definition>>,
 }
 
 /// A topic that is being declared.
 pub struct Topic {
     views: Vec<Arc<dyn Definition>>,
+    previous: Vec<Arc<dyn Definition>>,
 }
 
 impl Topic {
     /// Adds a view.
     pub fn view<V: View>(mut self) -> Self {
         self.views.push(Arc::new(RustView::<V>::new()));
+        self
+    }
+
+    /// Registers an older version of a view: `NAME` as the view has it, and the `VERSION` that it had then. Where rows of
+    /// that version are stored, they go on being folded by it until a replay into the newer version is done, and again
+    /// when that is rolled back. Without it such rows can be read, but nothing is applied to them.
+    ///
+    /// The type may have moved since or have another name: that this is the code that made the rows is the program's
+    /// word, and the version is all that can be checked.
+    pub fn previous<V: View>(mut self) -> Self {
+        self.previous.push(Arc::new(RustView::<V>::new()));
         self
     }
 }
@@ -72,8 +86,8 @@ impl App {
     /// Adds views to a topic. How its records are decoded, and what happens to those that cannot be applied, is said
     /// under `[[topics]]` in the configuration; without it the defaults hold.
     pub fn topic(mut self, name: impl Into<String>, declare: impl FnOnce(Topic) -> Topic) -> Self {
-        let topic = declare(Topic { views: Vec::new() });
-        self.declared.push(Declared { topic: name.into(), views: topic.views });
+        let topic = declare(Topic { views: Vec::new(), previous: Vec::new() });
+        self.declared.push(Declared { topic: name.into(), views: topic.views, previous: topic.previous });
         self
     }
 

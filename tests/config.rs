@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use segno::actors::plan::OnChange;
 use segno::config::{self, DEFAULT, LogKind, Setting, Sources, parse_setting};
 use segno::views::Definition;
 use tempfile::TempDir;
@@ -100,6 +101,14 @@ fn a_wrong_type_is_refused_with_what_was_expected() {
         ("[retry]\nmax = \"1ms\"", &["shorter than `retry.initial`"]),
         ("[flow]\ncredit-bytes = \"1MiB\"", &["less than `flow.batch-bytes`"]),
         ("[flow]\ncredit-records = 10", &["less than `flow.batch-records`"]),
+        ("[replay]\non-change = \"replya\"", &["\"wait\" or \"replay\"", "did you mean \"replay\"?"]),
+        ("[replay]\nkeep = 24", &["expected a duration", "write it with its unit"]),
+        ("[replay]\nlive-lag = \"0s\"", &["longer than 0"]),
+        ("[replay]\nepoch-records = 0", &["expected a number from 1 to", "found 0"]),
+        ("[snapshots]\nrecords = -1", &["2:11", "expected a number from 0 to", "found -1"]),
+        ("[snapshots]\ninterval = \"sometimes\"", &["2:12", "(or \"never\")"]),
+        ("[snapshots]\nkeep-daily = \"all\"", &["expected an integer"]),
+        ("[audit]\nrate = \"1/s\"", &["2:8", "expected an integer, found a string"]),
         ("[memory]\ntotal = \"1MiB\"", &["at least \"64MiB\""]),
         ("[http]\nlisten = \"nowhere\"", &["expected an address and a port"]),
         ("[log]\nlevel = \"a=b=c\"", &["expected \"error\""]),
@@ -225,6 +234,20 @@ fn secrets_are_used_and_never_shown() {
         &["the environment variable UNSET is not set", "2:9"],
     );
     has(&Given::file("[http]\ntoken = \"${file:/no/such}\"").refused(), &["/no/such", "cannot read the file"]);
+}
+
+#[test]
+fn snapshots_and_the_audit_can_be_turned_off() {
+    let defaults = Given::file("").good().config;
+    assert_eq!(defaults.snapshots.interval, Some(Duration::from_secs(3600)));
+    assert_eq!((defaults.snapshots.records, defaults.snapshots.keep_daily, defaults.audit.rate), (5_000_000, 7, 60));
+    assert!(defaults.snapshots.keep > Duration::from_secs(24 * 3600), "a replay of the last day has its base");
+    assert_eq!(defaults.replay.on_change, OnChange::Wait);
+    let off = "[snapshots]\nrecords = 0\ninterval = \"never\"\nkeep-daily = 0\n[audit]\nrate = 0\n";
+    let off = Given::file(off).env("SEGNO__REPLAY__ON_CHANGE", "replay").flag("replay.live-lag=500ms").good().config;
+    assert_eq!((off.snapshots.records, off.snapshots.interval, off.snapshots.keep_daily), (0, None, 0));
+    assert_eq!((off.audit.rate, off.replay.on_change), (0, OnChange::Replay));
+    assert_eq!(off.replay.live_lag, Duration::from_millis(500));
 }
 
 #[test]

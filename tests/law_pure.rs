@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use common::bank::{Account, declared};
 use proptest::prelude::*;
+use segno::config::{self, Sources};
 use segno::event::EventMeta;
 use segno::position::{Offset, PartitionId, Timestamp};
 use segno::record::RecordRef;
 use segno::streams::decode::{DecodeOptions, Decoder, Format};
 use segno::views::cel::{Declared, Literal, Located, ViewSpec};
-use segno::views::{Definition, Reject, Row, RustView, View};
+use segno::views::{Definition, Reject, Row, RustView, View, from_text, is_rust};
 use serde::{Deserialize, Serialize};
 
 /// A state with everything that is hard to write and read again.
@@ -96,6 +97,22 @@ fn views() -> Vec<Arc<dyn Definition>> {
     ]
 }
 
+/// The declared views of every example.
+fn examples() -> Vec<Arc<dyn Definition>> {
+    let mut views: Vec<Arc<dyn Definition>> = Vec::new();
+    for example in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap() {
+        let path = example.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let loaded = config::load(&Sources { file: Some(path), ..Sources::default() }).unwrap();
+            for spec in loaded.config.topics.iter().flat_map(|topic| &topic.views) {
+                views.push(Arc::new(Declared::compile(spec).unwrap_or_else(|error| panic!("{error}"))));
+            }
+        }
+    }
+    assert!(!views.is_empty());
+    views
+}
+
 /// Values of records: envelopes of all types with payloads that fit, nearly fit, or do not.
 fn values() -> impl Strategy<Value = Vec<String>> {
     let number = prop_oneof![
@@ -174,6 +191,17 @@ proptest! {
             prop_assert_eq!(&stored, &resident, "{}", view.text());
             let row = view.decode(&resident.0).unwrap();
             prop_assert_eq!(encoded(row.as_ref()), resident.0);
+        }
+    }
+
+    #[test]
+    fn pure_a_declared_view_goes_on_under_its_stored_text(values in values(), every in 1usize..6) {
+        let declared = views().into_iter().filter(|view| !is_rust(&view.text())).chain(examples());
+        for view in declared {
+            let read = from_text(&view.text()).unwrap_or_else(|why| panic!("{why}"));
+            prop_assert_eq!(read.text(), view.text());
+            let under_its_text = fold(read.as_ref(), &values, |index| index % every == 0);
+            prop_assert_eq!(under_its_text, fold(view.as_ref(), &values, |_| false), "{}", view.text());
         }
     }
 

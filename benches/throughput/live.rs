@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use segno::actors::aggregate::{Aggregate, Outcome};
 use segno::actors::handle::Node;
-use segno::actors::plan::{FlowOptions, FlushOptions, History, NodePlan, Placement, Policy, RetryOptions, TopicPlan};
+use segno::actors::plan::{
+    AuditOptions, FlowOptions, FlushOptions, History, NodePlan, Placement, Policy, ReplayOptions, RetryOptions,
+    SnapshotOptions, TopicPlan,
+};
 use segno::actors::residents::{Residents, key_hash};
 use segno::event::{Event, EventMeta};
 use segno::position::{Offset, PartitionId, Position, Timestamp};
@@ -44,6 +47,7 @@ fn plan(job: &Job, log: Arc<dyn Log>) -> NodePlan {
             policy: Policy::default(),
             history: History::default(),
             views: Arc::from(vec![definition]),
+            previous: Arc::default(),
         }],
         flow: FlowOptions {
             placement: if job.stage.own() { Placement::Own } else { Placement::Shared },
@@ -63,6 +67,10 @@ fn plan(job: &Job, log: Arc<dyn Log>) -> NodePlan {
             max: Duration::from_secs(10),
         },
         flush: FlushOptions { interval: Duration::from_secs(10), size: 64 << 20 },
+        replay: ReplayOptions::default(),
+        snapshots: SnapshotOptions::default(),
+        audit: AuditOptions::default(),
+        consume: true,
     }
 }
 

@@ -25,6 +25,11 @@ pub struct NodePlan {
     pub flow: FlowOptions,
     pub retry: RetryOptions,
     pub flush: FlushOptions,
+    pub replay: ReplayOptions,
+    pub snapshots: SnapshotOptions,
+    pub audit: AuditOptions,
+    /// Whether live consumes. When not, partitions are opened and served as they are, and replays can be run.
+    pub consume: bool,
 }
 
 /// One topic, its decoder, its decisions and its views.
@@ -34,6 +39,8 @@ pub struct TopicPlan {
     pub policy: Policy,
     pub history: History,
     pub views: Definitions,
+    /// Older versions of views in Rust, for what was made by them to run on.
+    pub previous: Definitions,
 }
 
 /// How much of a topic's history a view must have seen.
@@ -154,6 +161,84 @@ pub struct FlushOptions {
     pub interval: Duration,
     /// Bytes of one partition that are applied and not yet durable.
     pub size: usize,
+}
+
+/// What happens when the configuration has other definitions than those that made the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnChange {
+    /// Live goes on under the old ones until somebody asks for a replay.
+    #[default]
+    Wait,
+    /// Live goes on under the old ones, and a replay into the new ones begins by itself.
+    Replay,
+}
+
+/// `[replay]`, and the part of `memory.total` that replays get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayOptions {
+    pub on_change: OnChange,
+    /// How long the previous generations stay after a cut-over.
+    pub keep: Duration,
+    /// The lag of live above which the governor holds a replay back.
+    pub live_lag: Duration,
+    /// The most records of one partition that a replay folds before it makes them durable: what a crash may cost.
+    pub epoch_records: usize,
+    /// The longest that a replay folds before it makes its records durable.
+    pub epoch_time: Duration,
+    /// Bytes for all that a running replay reads ahead, keeps resident and has not committed, over all partitions. The
+    /// block cache and the memtables are live's as well.
+    pub memory: usize,
+}
+
+impl Default for ReplayOptions {
+    fn default() -> Self {
+        ReplayOptions {
+            on_change: OnChange::Wait,
+            keep: Duration::from_secs(24 * 3600),
+            live_lag: Duration::from_secs(2),
+            epoch_records: 1_000_000,
+            epoch_time: Duration::from_secs(30),
+            memory: 128 << 20,
+        }
+    }
+}
+
+/// `[snapshots]`: when they are taken and how long they are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotOptions {
+    /// One is taken of a topic after that many applied records; 0: however many.
+    pub records: u64,
+    /// One is taken of a topic that has applied something when the last one is that old; `None`: however old.
+    pub interval: Option<Duration>,
+    /// Younger ones are all kept, and so is the newest that is older.
+    pub keep: Duration,
+    /// Of the older ones, the newest of a day is kept, for that many days.
+    pub keep_daily: usize,
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> Self {
+        SnapshotOptions {
+            records: 5_000_000,
+            interval: Some(Duration::from_secs(3600)),
+            keep: Duration::from_secs(26 * 3600),
+            keep_daily: 7,
+        }
+    }
+}
+
+/// `[audit]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditOptions {
+    /// Keys that are folded again and compared, in a minute; 0: none.
+    pub keys_per_minute: u32,
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        AuditOptions { keys_per_minute: 60 }
+    }
 }
 
 /// A node that has started.

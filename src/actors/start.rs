@@ -22,7 +22,7 @@ struct Opened {
 
 /// Starts a node. When it answers an error nothing has been changed but, perhaps, new and empty generations.
 pub async fn start(plan: NodePlan) -> Result<Running, StartError> {
-    let NodePlan { name, log, store, topics, flow, retry, flush } = plan;
+    let NodePlan { name, log, store, topics, flow, retry, flush, .. } = plan;
     let (asking, names) = (log.clone(), topics.iter().map(|topic| topic.name.clone()).collect());
     let infos = blocking(move || ask(&*asking, names)).await?;
     let partitions: usize = infos.iter().map(|info| info.partitions as usize).sum();

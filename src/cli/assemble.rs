@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::exit::Failure;
-use crate::actors::plan::{FlowOptions, FlushOptions, RetryOptions, TopicPlan};
+use crate::actors::plan::{
+    AuditOptions, FlowOptions, FlushOptions, ReplayOptions, RetryOptions, SnapshotOptions, TopicPlan,
+};
 use crate::app::Declared;
 use crate::config::memory::{Split, Wanted, split};
 use crate::config::{self, Config, Fsync, LogKind, Problem, Problems, Timestamps, Topic};
@@ -143,16 +145,48 @@ pub fn flush_options(config: &Config) -> FlushOptions {
     FlushOptions { interval: config.state.flush_interval, size }
 }
 
+/// `[replay]`, and the part of the budget that replays get.
+pub fn replay_options(config: &Config) -> ReplayOptions {
+    let replay = &config.replay;
+    ReplayOptions {
+        on_change: replay.on_change,
+        keep: replay.keep,
+        live_lag: replay.live_lag,
+        epoch_records: usize::try_from(replay.epoch_records).unwrap_or(usize::MAX),
+        epoch_time: replay.epoch_time,
+        // This part does not depend on the number of partitions.
+        memory: budget(config, 1).replay,
+    }
+}
+
+/// `[snapshots]`.
+pub fn snapshot_options(config: &Config) -> SnapshotOptions {
+    let snapshots = &config.snapshots;
+    SnapshotOptions {
+        records: snapshots.records,
+        interval: snapshots.interval,
+        keep: snapshots.keep,
+        keep_daily: snapshots.keep_daily as usize,
+    }
+}
+
+/// `[audit]`.
+pub fn audit_options(config: &Config) -> AuditOptions {
+    AuditOptions { keys_per_minute: config.audit.rate }
+}
+
 /// A topic as configured and as declared in Rust, with its views ready to run.
 pub struct Assembled {
     pub topic: Topic,
     pub views: Vec<Arc<dyn Definition>>,
+    /// Older versions of views in Rust.
+    pub previous: Vec<Arc<dyn Definition>>,
 }
 
 impl Assembled {
     pub fn plan(self) -> TopicPlan {
         let Topic { name, decoder, policy, history, .. } = self.topic;
-        TopicPlan { name, decoder, policy, history, views: self.views.into() }
+        TopicPlan { name, decoder, policy, history, views: self.views.into(), previous: self.previous.into() }
     }
 }
 
@@ -173,16 +207,16 @@ pub fn topics(config: &Config, declared: Vec<Declared>) -> Result<Vec<Assembled>
         let types = compiled.iter().flat_map(|view| view.event_types().map(str::to_owned)).collect();
         let views = compiled.into_iter().map(|view| Arc::new(view.with_topic_types(&types)) as Arc<dyn Definition>);
         let views = views.collect();
-        all.push(Assembled { topic: topic.clone(), views });
+        all.push(Assembled { topic: topic.clone(), views, previous: Vec::new() });
     }
-    for Declared { topic, views } in declared {
+    for Declared { topic, views, previous } in declared {
         let at = match all.iter().position(|known| known.topic.name == topic) {
             Some(at) => at,
             None => {
                 if !config::is_topic_name(&topic) {
                     problems.push(Problem::general(format!("{topic:?}, a topic declared in Rust, is no topic's name")));
                 }
-                all.push(Assembled { topic: Topic::named(topic), views: Vec::new() });
+                all.push(Assembled { topic: Topic::named(topic), views: Vec::new(), previous: Vec::new() });
                 all.len() - 1
             }
         };
@@ -198,8 +232,35 @@ pub fn topics(config: &Config, declared: Vec<Declared>) -> Result<Vec<Assembled>
             }
             all[at].views.push(view);
         }
+        all[at].previous.extend(previous);
     }
+    problems.extend(all.iter().flat_map(wrong_previous));
     if problems.is_empty() { Ok(all) } else { Err(Problems(problems).into()) }
+}
+
+/// What is wrong with the older versions that a topic has.
+fn wrong_previous(topic: &Assembled) -> Vec<Problem> {
+    let name = &topic.topic.name;
+    let mut problems = Vec::new();
+    for (index, old) in topic.previous.iter().enumerate() {
+        let what =
+            format!("version {} of view `{}`, registered as previous on topic `{name}`", old.version(), old.name());
+        let again = |other: &Arc<dyn Definition>| other.name() == old.name() && other.version() == old.version();
+        let problem = match topic.views.iter().find(|view| view.name() == old.name()) {
+            None => Problem::general(format!("{what}: the topic has no such view"))
+                .next("declare the view on the same topic, or take the line with `previous` out"),
+            Some(view) if view.version() <= old.version() => {
+                Problem::general(format!("{what}: it is not older than version {}, which the view has", view.version()))
+                    .next("raise the VERSION of the view, or take the line with `previous` out")
+            }
+            Some(_) if topic.previous[..index].iter().any(again) => {
+                Problem::general(format!("{what}: it is registered twice")).next("keep the one that made the rows")
+            }
+            Some(_) => continue,
+        };
+        problems.push(problem);
+    }
+    problems
 }
 
 #[cfg(test)]
@@ -251,6 +312,47 @@ mod tests {
         let app = App::new().topic("other", |t| t.view::<Visits>());
         let both = [("site".to_owned(), names(&["pages"])), ("other".to_owned(), names(&["visits"]))];
         assert_eq!(assembled(&file, app).unwrap(), both);
+    }
+
+    /// An older `Visits`.
+    #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+    struct Older<const N: u32>;
+
+    impl<const N: u32> View for Older<N> {
+        const NAME: &'static str = "visits";
+        const VERSION: u32 = N;
+        type Event = serde_json::Value;
+
+        fn apply(&mut self, _: &serde_json::Value, _: &EventMeta<'_>) -> Result<(), Reject> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn older_versions_go_with_the_topic() {
+        let loaded = config::load(&config::Sources::default()).unwrap();
+        let app = App::new().topic("site", |t| t.view::<Older<3>>().previous::<Older<2>>());
+        let app = app.topic("site", |t| t.previous::<Visits>());
+        let topics = topics(&loaded.config, app.into_declared()).unwrap();
+        let plan = topics.into_iter().next().unwrap().plan();
+        let versions = |all: &[Arc<dyn Definition>]| all.iter().map(|view| view.version()).collect::<Vec<_>>();
+        assert_eq!((versions(&plan.views), versions(&plan.previous)), (vec![3], vec![2, 1]));
+    }
+
+    #[test]
+    fn an_older_version_without_a_newer_is_refused() {
+        let app = App::new().topic("site", |t| t.view::<Visits>().previous::<Older<1>>().previous::<Older<2>>());
+        let app = app.topic("other", |t| t.previous::<Older<1>>());
+        let said = assembled("", app).unwrap_err().message;
+        for part in [
+            "version 1 of view `visits`, registered as previous on topic `site`: it is not older than version 1",
+            "version 2 of view `visits`, registered as previous on topic `site`: it is not older than version 1",
+            "registered as previous on topic `other`: the topic has no such view",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let twice = App::new().topic("site", |t| t.view::<Older<2>>().previous::<Visits>().previous::<Older<1>>());
+        assert!(assembled("", twice).unwrap_err().message.contains("it is registered twice"));
     }
 
     #[test]

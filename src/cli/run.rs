@@ -131,6 +131,10 @@ async fn start(config: &Config, store: Arc<Store>, topics: Vec<Assembled>) -> Re
         flow: assemble::flow_options(config, partitions),
         retry: assemble::retry_options(config),
         flush: assemble::flush_options(config),
+        replay: assemble::replay_options(config),
+        snapshots: assemble::snapshot_options(config),
+        audit: assemble::audit_options(config),
+        consume: true,
     };
     let log = plan.log.clone();
     Ok(Started { running: actors::start(plan).await?, log })

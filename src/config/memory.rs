@@ -15,6 +15,8 @@ pub struct Split {
     pub credit: usize,
     /// Bytes read ahead, for each partition.
     pub prefetch: usize,
+    /// What a running replay reads ahead, keeps resident and has not committed, for the whole process.
+    pub replay: usize,
 }
 
 /// What is asked for, per partition.
@@ -30,13 +32,18 @@ pub struct Wanted {
 /// The smallest budget that leaves every part enough to work with.
 pub const LEAST: u64 = 64 << 20;
 
-/// Shares out `total` bytes: a quarter each to the block cache, the memtables, resident aggregates, and what is in
-/// flight. The embedded log takes a quarter of the memtables' part. What is in flight is shared evenly by the
-/// partitions, read ahead first, and never exceeds what the configuration asks for; what that leaves over goes to
-/// resident aggregates.
+/// Of a hundred parts, those that replays get.
+const REPLAY_PERCENT: usize = 15;
+
+/// Shares out `total` bytes. Replays get 15 %, whether or not one runs, so that one that begins takes nothing from live;
+/// its rows go through the block cache and the memtables as live's do. Of the rest a quarter each goes to the block
+/// cache, the memtables, resident aggregates, and what is in flight. The embedded log takes a quarter of the memtables'
+/// part. What is in flight is shared evenly by the partitions, read ahead first, and never exceeds what the configuration
+/// asks for; what that leaves over goes to resident aggregates.
 pub fn split(total: u64, wanted: Wanted) -> Split {
     let total = usize::try_from(total).unwrap_or(usize::MAX);
-    let quarter = total / 4;
+    let replay = total / 100 * REPLAY_PERCENT;
+    let quarter = (total - replay) / 4;
     let log = if wanted.embedded { quarter / 4 } else { 0 };
     let partitions = wanted.partitions.max(1);
     let each = quarter / partitions;
@@ -50,6 +57,7 @@ pub fn split(total: u64, wanted: Wanted) -> Split {
         residency: quarter + (quarter - in_flight),
         credit,
         prefetch,
+        replay,
     }
 }
 
@@ -76,8 +84,10 @@ mod tests {
             let wanted = Wanted { credit, prefetch, batch: 8 << 20, embedded, partitions };
             let split = split(total, wanted);
             let in_flight = (split.credit + split.prefetch) * partitions.max(1);
-            let sum = split.block_cache + split.memtables + split.log + split.residency + in_flight;
+            let sum = split.block_cache + split.memtables + split.log + split.residency + in_flight + split.replay;
             assert!(sum as u64 <= total);
+            assert!(split.replay as u64 >= total / 7, "enough for a replay: {split:?}");
+            assert!(sum as u64 >= total - total / 50, "nothing is wasted: {split:?}");
             assert!(split.batch(wanted) <= split.credit.max(1));
         }
     }

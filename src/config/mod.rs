@@ -11,6 +11,7 @@ mod print;
 mod problem;
 pub mod quantity;
 mod read;
+mod replay;
 mod schema;
 mod secret;
 mod topics;
@@ -19,6 +20,7 @@ mod views;
 
 pub use print::Printed;
 pub use problem::{Problem, Problems};
+pub use replay::{AuditSection, ReplaySection, SnapshotsSection};
 pub use schema::{
     Compression, Config, Durability, EmbeddedSection, FlowSection, Fsync, HttpSection, KafkaSection, LogFormat,
     LogKind, LogSection, MemorySection, NodeSection, RetrySection, StateSection,

@@ -224,6 +224,15 @@ pub fn plain(value: &Value, _: &Context<'_>) -> Result<String, String> {
 
 /// An integer of at least 1 (and at most `max`).
 pub fn count(max: u64) -> impl Fn(&Value, &Context<'_>) -> Result<u64, String> {
+    integer(1, max)
+}
+
+/// An integer from 0, which stands for none, to `max`.
+pub fn none_or_count(max: u64) -> impl Fn(&Value, &Context<'_>) -> Result<u64, String> {
+    integer(0, max)
+}
+
+fn integer(min: u64, max: u64) -> impl Fn(&Value, &Context<'_>) -> Result<u64, String> {
     move |value, context| {
         let number = match value {
             Value::Integer(number) => *number,
@@ -234,8 +243,8 @@ pub fn count(max: u64) -> impl Fn(&Value, &Context<'_>) -> Result<u64, String> {
             other => return Err(found("an integer", other)),
         };
         match u64::try_from(number) {
-            Ok(number) if (1..=max).contains(&number) => Ok(number),
-            _ => Err(format!("expected a number from 1 to {max}, found {number}")),
+            Ok(number) if (min..=max).contains(&number) => Ok(number),
+            _ => Err(format!("expected a number from {min} to {max}, found {number}")),
         }
     }
 }
@@ -278,11 +287,25 @@ pub fn size(value: &Value, context: &Context<'_>) -> Result<u64, String> {
 pub fn or_unlimited<T>(
     read: impl FnOnce(&Value, &Context<'_>) -> Result<T, String>,
 ) -> impl FnOnce(&Value, &Context<'_>) -> Result<Option<T>, String> {
+    or_word("unlimited", read)
+}
+
+/// What `read` reads, or `None` for `"never"`.
+pub fn or_never<T>(
+    read: impl FnOnce(&Value, &Context<'_>) -> Result<T, String>,
+) -> impl FnOnce(&Value, &Context<'_>) -> Result<Option<T>, String> {
+    or_word("never", read)
+}
+
+fn or_word<T>(
+    none: &'static str,
+    read: impl FnOnce(&Value, &Context<'_>) -> Result<T, String>,
+) -> impl FnOnce(&Value, &Context<'_>) -> Result<Option<T>, String> {
     move |value, context| match value {
-        Value::String(word) | Value::Untyped(word) if word.trim() == "unlimited" => Ok(None),
+        Value::String(word) | Value::Untyped(word) if word.trim() == none => Ok(None),
         value => match read(value, context) {
             Ok(value) => Ok(Some(value)),
-            Err(reason) => Err(format!("{reason} (or \"unlimited\")")),
+            Err(reason) => Err(format!("{reason} (or \"{none}\")")),
         },
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::read::{Section, count, duration, float, or_unlimited, size, text};
 use super::secret::Secret;
-use super::{memory, topics};
+use super::{memory, replay, topics};
 use crate::actors::plan::Placement;
 
 /// Everything that can be configured. Durations are positive, sizes are in bytes and positive.
@@ -21,6 +21,9 @@ pub struct Config {
     pub flow: FlowSection,
     pub retry: RetrySection,
     pub state: StateSection,
+    pub replay: replay::ReplaySection,
+    pub snapshots: replay::SnapshotsSection,
+    pub audit: replay::AuditSection,
     pub http: HttpSection,
     pub log: LogSection,
     pub topics: Vec<topics::Topic>,
@@ -165,6 +168,9 @@ pub(super) fn read(root: Section<'_>) -> Config {
         flow: flow(root.section("flow")),
         retry: retry(root.section("retry")),
         state: state(root.section("state")),
+        replay: replay::replay(root.section("replay")),
+        snapshots: replay::snapshots(root.section("snapshots")),
+        audit: replay::audit(root.section("audit")),
         http: http(root.section("http")),
         log: log(root.section("log")),
         topics: topics::read(&root),

@@ -23,6 +23,7 @@ mod options;
 mod parked;
 mod paths;
 mod read;
+mod shadow;
 mod store;
 
 pub use check::LogFacts;
@@ -37,4 +38,5 @@ pub use metrics::StoreMetrics;
 pub use options::{Compression, Durability, StoreOptions};
 pub use parked::HeldKey;
 pub use read::{Page, ReadView, Row};
+pub use shadow::{Source, TakeOver};
 pub use store::{ReadOnlyStore, Store};

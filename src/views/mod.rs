@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 pub mod cel;
 mod rust;
+mod stored;
 
 pub use rust::RustView;
+pub use stored::{Registered, from_text, from_texts, is_rust};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -4,6 +4,7 @@ use std::any::type_name;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
+use super::stored::RUST;
 use super::{Applied, Definition, Failure, Reject, Row, View};
 use crate::event::Event;
 
@@ -37,7 +38,7 @@ impl<V: View> Definition for RustView<V> {
     }
 
     fn text(&self) -> String {
-        format!("rust:{}", type_name::<V>())
+        format!("{RUST}{}", type_name::<V>())
     }
 
     fn initial(&self) -> Box<dyn Row> {

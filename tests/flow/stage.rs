@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use segno::actors::handle::{Node, Row};
 use segno::actors::plan::{
-    Decision, FlowOptions, FlushOptions, History, NodePlan, Placement, Policy, RetryOptions, Running, TopicPlan,
+    AuditOptions, Decision, FlowOptions, FlushOptions, History, NodePlan, Placement, Policy, ReplayOptions,
+    RetryOptions, Running, SnapshotOptions, TopicPlan,
 };
 use segno::event::EventMeta;
 use segno::position::TopicPartition;
@@ -219,6 +220,7 @@ impl Stage {
                 policy: self.setup.policy,
                 history: self.setup.history,
                 views: Arc::from(vec![definition]),
+                previous: Arc::default(),
             }],
             flow: FlowOptions {
                 placement: self.setup.placement,
@@ -238,6 +240,10 @@ impl Stage {
                 max: Duration::from_millis(20),
             },
             flush: FlushOptions { interval: self.setup.flush, size: 1 << 20 },
+            replay: ReplayOptions::default(),
+            snapshots: SnapshotOptions::default(),
+            audit: AuditOptions::default(),
+            consume: true,
         };
         let running = runtime.block_on(segno::actors::start(plan)).map_err(|error| error.to_string())?;
         self.running = Some(running);

@@ -1,10 +1,12 @@
-//! A declaration as text that changes when its meaning may have changed, and not when it was only laid out anew.
+//! A declaration as text that changes when its meaning may have changed, and not when it was only laid out anew. And
+//! back: generations store the text, and go on under it when the configuration has another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::spec::{Literal, ViewSpec};
+use super::spec::{GuardSpec, Literal, Located, ViewSpec};
 
 #[derive(Serialize)]
 struct Text<'s> {
@@ -49,6 +51,84 @@ pub(super) fn canonical(spec: &ViewSpec) -> String {
     };
     // Proven: every key is text, and text, numbers and lists of them have no other way to fail.
     serde_json::to_string(&text).expect("a declaration becomes JSON")
+}
+
+/// A [`Text`] that was stored.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    name: String,
+    version: u32,
+    initial: BTreeMap<String, Value>,
+    types: BTreeMap<String, String>,
+    on: BTreeMap<String, BTreeMap<String, String>>,
+    ignore: Vec<String>,
+    reject_when: Vec<StoredGuard>,
+    max_event_version: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredGuard {
+    on: String,
+    when: String,
+    reason: String,
+}
+
+/// The declaration that a canonical text is of. Its places are none, its layout is gone.
+pub(super) fn read(text: &str) -> Result<ViewSpec, String> {
+    let stored: Stored = serde_json::from_str(text).map_err(|error| format!("this is no declaration: {error}"))?;
+    let located = |text: String| Located { text, line: 1, column: 1 };
+    let types = stored.types;
+    let initial = stored.initial.into_iter().map(|(name, value)| {
+        let of = types.get(&name).ok_or_else(|| format!("`{name}` has a first value and no type"))?;
+        let literal =
+            first_value(value, of).ok_or_else(|| format!("the first value of `{name}` is not of type {of}"))?;
+        Ok::<_, String>((name, literal))
+    });
+    let sets = |sets: BTreeMap<String, String>| sets.into_iter().map(|(name, to)| (name, located(to))).collect();
+    let guard = |guard: StoredGuard| GuardSpec { on: guard.on, when: located(guard.when), reason: guard.reason };
+    Ok(ViewSpec {
+        file: "stored definition".to_owned(),
+        source: "".into(),
+        line: 1,
+        column: 1,
+        name: stored.name,
+        version: stored.version,
+        initial: initial.collect::<Result<_, _>>()?,
+        on: stored.on.into_iter().map(|(on, of)| (on, sets(of))).collect(),
+        ignore: stored.ignore,
+        reject_when: stored.reject_when.into_iter().map(guard).collect(),
+        max_event_version: stored.max_event_version,
+    })
+}
+
+/// A first value of the type that is named; nothing when it is of another.
+fn first_value(value: Value, of: &str) -> Option<Literal> {
+    let literal = match value {
+        Value::String(time) if of == "timestamp" => Literal::Time(time.parse().ok()?),
+        value => literal(value)?,
+    };
+    (literal.type_name() == of).then_some(literal)
+}
+
+/// A timestamp within a list or a map is the text that it is in a row, too.
+fn literal(value: Value) -> Option<Literal> {
+    Some(match value {
+        Value::Null => Literal::Null,
+        Value::Bool(value) => Literal::Bool(value),
+        Value::String(value) => Literal::Text(value),
+        Value::Number(value) => match value.as_i64() {
+            Some(int) => Literal::Int(int),
+            None if value.is_f64() => Literal::Float(value.as_f64()?),
+            None => return None,
+        },
+        Value::Array(items) => Literal::List(items.into_iter().map(literal).collect::<Option<_>>()?),
+        Value::Object(entries) => {
+            let entries = entries.into_iter().map(|(key, value)| Some((key, literal(value)?)));
+            Literal::Map(entries.collect::<Option<_>>()?)
+        }
+    })
 }
 
 /// An expression without comments, and without white space except where it keeps two words apart.

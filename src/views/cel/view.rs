@@ -7,7 +7,7 @@ use super::datum::{Datum, FieldType};
 use super::json;
 use super::rule::{Rule, check_guard};
 use super::spec::{SpecError, ViewSpec};
-use super::text::canonical;
+use super::text::{canonical, read};
 use super::types::nearest;
 use crate::event::Event;
 use crate::views::{Applied, Definition, Failure, Row, is_view_name};
@@ -81,6 +81,16 @@ impl Declared {
             max_event_version: spec.max_event_version.unwrap_or(u32::MAX),
         };
         Ok(Declared { view: Arc::new(compiled) })
+    }
+
+    /// The view that [`Definition::text`] gave this text of: the same name, version, text and fold. What the text does
+    /// not have is the types that other views of its topic named; see [`Declared::with_topic_types`].
+    pub fn from_text(text: &str) -> Result<Declared, String> {
+        let spec = read(text)?;
+        let mut view = Declared::compile(&spec).map_err(|error| format!("view `{}`: {}", error.view, error.message))?;
+        // As it was stored, even where this program would write it in another way.
+        Arc::make_mut(&mut view.view).text = text.to_owned();
+        Ok(view)
     }
 
     /// Compiles all declared views of one topic. A type that one of them names is no unknown type to the others.

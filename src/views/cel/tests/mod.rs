@@ -11,6 +11,8 @@ use crate::views::{Applied, Definition, Failure, Row};
 mod fold;
 #[cfg(test)]
 mod refuse;
+#[cfg(test)]
+mod stored;
 
 /// A declaration whose expressions stand one under the other in a pretended file.
 struct Draft {
