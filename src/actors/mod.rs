@@ -14,7 +14,7 @@
 //! * [`shard`]: folds. [`aggregate`], [`residents`]: what it folds into. [`progress`]: how it is seen to hang.
 //! * [`writer`]: commits. [`flusher`]: makes durable. [`retry`]: when to try again. [`meter`]: counts.
 //! * [`serving`]: the definitions and generations that serve a topic at one moment.
-//! * [`node`], [`reads`]: answers. [`admin`]: what an operator may ask.
+//! * [`node`], [`reads`]: answers. [`waiting`]: until they are as new as asked. [`admin`]: what an operator may ask.
 //! * [`replay`]: building every view again, beside live.
 
 pub mod admin;
@@ -23,6 +23,7 @@ pub mod board;
 pub mod credit;
 pub mod flusher;
 pub mod handle;
+pub mod inheritance;
 pub mod meter;
 pub mod node;
 pub mod opening;
@@ -38,6 +39,7 @@ pub mod shard;
 mod start;
 pub mod supervisor;
 pub mod topic;
+pub mod waiting;
 pub mod writer;
 
 pub use start::start;

@@ -13,7 +13,7 @@ use super::meter::Meter;
 use super::partition::PartitionStart;
 use super::partition::published::Published;
 use super::plan::{Fatal, FlowOptions, FlushOptions, History, Policy, RetryOptions};
-use super::replay::words::ViewReplay;
+use super::replay::words::{DefinitionChange, ViewReplay};
 use super::shard::Setting;
 use super::topic::TopicStart;
 use crate::state::{Generation, ViewIdent};
@@ -29,6 +29,8 @@ pub struct TopicParts {
     pub history: History,
     /// The definitions of the configuration.
     pub wanted: Definitions,
+    /// Older ones that the program still has.
+    pub previous: Definitions,
     pub flow: FlowOptions,
     pub retry: RetryOptions,
     pub flush: FlushOptions,
@@ -53,6 +55,22 @@ impl TopicParts {
             resident: AtomicI64::new(0),
         }
     }
+}
+
+/// How `wanted` differs from what serves, view by view; empty when it does not. A view that is not wanted any more is no
+/// difference to act upon.
+pub fn pending(serving: &[ViewIdent], wanted: &[ViewIdent]) -> Vec<ViewReplay> {
+    let differs = |want: &ViewIdent| {
+        let served = serving.iter().find(|view| view.name == want.name);
+        let change = match served {
+            Some(view) if view == want => return None,
+            Some(_) => DefinitionChange::Changed,
+            None => DefinitionChange::Added,
+        };
+        let live = served.map(|view| view.version);
+        Some(ViewReplay { view: want.name.clone(), live, wanted: Some(want.version), change })
+    };
+    wanted.iter().filter_map(differs).collect()
 }
 
 /// The views as a store knows them.
