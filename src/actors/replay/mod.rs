@@ -1,7 +1,8 @@
 //! Replay: every view built again from any time, beside live, compared with it, and switched in one decision.
 //!
 //! * [`words`]: what is asked, planned and seen.
-//! * [`since`], [`cut`], [`base`](mod@base), [`plan`](fn@plan::plan): what a replay would do, or why a correct answer cannot be had.
+//! * [`since`]: reads "since when". [`cut`]: which position that is in each partition. [`plan`](mod@plan): what a replay
+//!   would do, or why it cannot be done; `standing`, `base` and `disk` are its parts.
 //! * [`record`], [`job`], [`jobs`]: a job, durable and in memory, and all of them.
 //! * [`drive`]: from phase to phase. [`build`]: makes the new generations. [`worker`], [`rebuild`], [`gate`]: fill them.
 //!   [`governor`]: holds them back for live's sake.
@@ -9,8 +10,11 @@
 //! * [`snapshots`]: when they are taken and thrown away. [`admin`]: answers the operator.
 
 pub mod admin;
+mod base;
 pub mod build;
+pub mod cut;
 pub mod cutover;
+mod disk;
 pub mod drive;
 pub mod gate;
 pub mod governor;
@@ -20,7 +24,9 @@ pub mod plan;
 pub mod rebuild;
 pub mod record;
 pub mod rollback;
+pub mod since;
 pub mod snapshots;
+mod standing;
 pub mod verify;
 pub mod words;
 pub mod worker;
