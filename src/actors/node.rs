@@ -213,6 +213,7 @@ impl Node for NodeShared {
             name: topic.name().to_owned(),
             partitions: topic.serving().partitions.iter().map(|partition| partition.status(now)).collect(),
             views: view_status(&topic.serving()),
+            pending: topic.serving().pending.clone(),
         };
         Status {
             node: self.parts.name.clone(),
@@ -222,6 +223,7 @@ impl Node for NodeShared {
             log: self.parts.log.kind().to_owned(),
             uptime_seconds: self.since.elapsed().as_secs_f64(),
             topics: self.topics.iter().map(topic_status).collect(),
+            replay: self.jobs.under_way().map(|job| job.brief()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cut;
 use super::job::now;
 use super::jobs::Jobs;
 use super::plan::{self, KnownPart, KnownSnapshot, LivePartition, PlanContext, TopicContext};
@@ -55,7 +56,11 @@ impl NodeShared {
     /// What a text such as `--at` means for one topic. Blocks.
     fn resolve(&self, topic: &TopicShared, text: &str) -> Result<PositionVector, ReplayError> {
         let since = Since::parse(text, now())?;
-        super::cut::positions_of(&*self.parts.log, topic.name(), &since, now())
+        let partitions = topic.serving().partitions.len() as u32;
+        let cuts = cut::resolve(&*self.parts.log, topic.name(), partitions, &since, now())?;
+        let mut vector = PositionVector::new(topic.name());
+        cuts.iter().for_each(|cut| vector.raise(cut.partition, cut.cut));
+        Ok(vector)
     }
 
     fn arc(&self) -> Result<Arc<NodeShared>, ReplayError> {

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use super::gate::Gate;
 use super::rebuild::Gauge;
 use super::record::JobRecord;
+use crate::actors::handle::ReplayBrief;
 use super::words::{JobStatus, PartitionProgress, Phase, TopicProgress};
 use crate::position::{Position, Timestamp, TopicPartition};
 use crate::state::{self, Generation, Store};
@@ -151,6 +152,15 @@ impl Job {
     /// Records folded so far by this process.
     pub fn folded(&self) -> u64 {
         self.seen().iter().map(|one| one.gauge.records.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The job in one line.
+    pub fn brief(&self) -> ReplayBrief {
+        let status = self.status();
+        let sum = |of: fn(&TopicProgress) -> u64| status.topics.iter().map(of).sum::<u64>();
+        let (done, total) = (sum(|topic| topic.done), sum(|topic| topic.total));
+        let share = if total == 0 { 1.0 } else { done as f64 / total as f64 };
+        ReplayBrief { id: status.id, phase: status.phase, share }
     }
 
     /// The job at a glance.
