@@ -10,6 +10,7 @@
 //!
 //! * [`plan`], [`handle`]: what a node is told, and how it is seen. Plain data.
 //! * [`start`](fn@start), [`opening`]: from a plan to a running node. [`supervisor`], [`topic`]: the upper levels of supervision.
+//! * [`inheritance`]: what a topic goes on under when its definitions have changed.
 //! * [`partition`]: drains, deals, collects. [`credit`]: what bounds it. [`board`]: what it hears from below.
 //! * [`shard`]: folds. [`aggregate`], [`residents`]: what it folds into. [`progress`]: how it is seen to hang.
 //! * [`writer`]: commits. [`flusher`]: makes durable. [`retry`]: when to try again. [`meter`]: counts.

@@ -24,20 +24,20 @@ pub enum Error {
     TooManyViews { at: TopicPartition, limit: usize },
     #[error(
         "{at}: the definition of view `{view}` changed, but its version is still {version}: rows up to position \
-         {position} were made by the old definition. Put the old definition back, or raise the version and rebuild the \
-         view by a replay or in a new data directory"
+         {position} were made by the old definition. Put the old definition back, or raise the version: live then goes on \
+         under the old one until a replay has built the new rows (`segno replay`, or by itself with \
+         `on-change = \"replay\"` under [replay])"
     )]
     DefinitionChanged { at: TopicPartition, view: String, version: u32, position: Position },
     #[error(
         "{at}: view `{view}` is stored with version {stored} up to position {position}, and version {wanted} is wanted: \
-         it would start in the middle. Go back to version {stored}, or rebuild the view by a replay or in a new data \
-         directory"
+         it would start in the middle. {}", way(*stored, *wanted)
     )]
     VersionChanged { at: TopicPartition, view: String, stored: u32, wanted: u32, position: Position },
     #[error(
         "{at}: view `{view}` (version {version}) has seen the log up to position {seen}, and the generation is at \
-         {position}: it would miss what lies between. Rebuild the views by a replay or in a new data directory, or leave \
-         the view out"
+         {position}: it would miss what lies between. Build it by a replay (`segno replay`, or by itself at the start of \
+         the program with `on-change = \"replay\"` under [replay]), or leave the view out"
     )]
     ViewAdded { at: TopicPartition, view: String, version: u32, seen: Position, position: Position },
     #[error("{} holds {stored}, not {wanted}: the directory was moved or copied; put it back", path.display())]
@@ -178,6 +178,22 @@ impl Error {
     /// Stored bytes that cannot be read; `what` names the record, such as `view 3 key "ab"`.
     pub(crate) fn malformed(path: &Path, what: impl std::fmt::Display, error: &Malformed) -> Error {
         Error::Corrupt { path: path.to_owned(), reason: format!("{what}: {error}") }
+    }
+}
+
+/// From one version of a view to another.
+fn way(stored: u32, wanted: u32) -> String {
+    if wanted < stored {
+        format!(
+            "Bring the rows of the older version back with `segno replay rollback` while the configuration still has \
+             version {stored} and the previous generation is kept; else go back to version {stored}, or give the older \
+             definition a version above {stored} and replay into it"
+        )
+    } else {
+        format!(
+            "Build the rows of version {wanted} by a replay (`segno replay`, or by itself at the start of the program with \
+             `on-change = \"replay\"` under [replay]), or go back to version {stored}"
+        )
     }
 }
 
