@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::board::Board;
 use super::flusher::{self, Flushers};
 use super::handle::PartitionState;
+use super::inheritance::relate;
 use super::meter::Meter;
 use super::partition::PartitionStart;
 use super::partition::published::Published;
@@ -16,7 +17,7 @@ use super::plan::{Fatal, FlowOptions, FlushOptions, History, Policy, RetryOption
 use super::replay::words::{DefinitionChange, ViewReplay};
 use super::shard::Setting;
 use super::topic::TopicStart;
-use crate::state::{Generation, ViewIdent};
+use crate::state::{Generation, StoredView, ViewIdent, ViewTag, digest};
 use crate::streams::Reader;
 use crate::streams::decode::{DecodeOptions, Decoder};
 use crate::views::{Definition, Definitions};
@@ -57,20 +58,25 @@ impl TopicParts {
     }
 }
 
-/// How `wanted` differs from what serves, view by view; empty when it does not. A view that is not wanted any more is no
-/// difference to act upon.
-pub fn pending(serving: &[ViewIdent], wanted: &[ViewIdent]) -> Vec<ViewReplay> {
-    let differs = |want: &ViewIdent| {
-        let served = serving.iter().find(|view| view.name == want.name);
-        let change = match served {
-            Some(view) if view == want => return None,
-            Some(_) => DefinitionChange::Changed,
-            None => DefinitionChange::Added,
-        };
-        let live = served.map(|view| view.version);
-        Some(ViewReplay { view: want.name.clone(), live, wanted: Some(want.version), change })
-    };
-    wanted.iter().filter_map(differs).collect()
+/// What a replay would change of what serves, view by view; empty when there is nothing to do. A view that is not wanted
+/// any more is nothing to act upon.
+pub fn pending(serving: &Definitions, wanted: &Definitions) -> Vec<ViewReplay> {
+    let stored: Vec<StoredView> = idents(serving).iter().map(stored).collect();
+    let mut changes = relate(&stored, wanted);
+    changes.retain(|view| matches!(view.change, DefinitionChange::Changed | DefinitionChange::Added));
+    changes
+}
+
+/// A view as a generation would store it.
+pub fn stored(ident: &ViewIdent) -> StoredView {
+    StoredView {
+        tag: ViewTag(0),
+        name: ident.name.clone(),
+        version: ident.version,
+        text: ident.text.clone(),
+        fingerprint: digest::text(&ident.text),
+        left_at: None,
+    }
 }
 
 /// The views as a store knows them.
@@ -154,7 +160,8 @@ impl Serving {
     }
 }
 
-fn ident_of(stored: &crate::state::StoredView) -> ViewIdent {
+/// A stored view, for comparison and for opening.
+pub fn ident_of(stored: &StoredView) -> ViewIdent {
     ViewIdent { name: stored.name.clone(), version: stored.version, text: stored.text.clone() }
 }
 

@@ -8,12 +8,12 @@ use tokio::sync::watch;
 use super::inheritance::{Inheritance, LiveViews, inherit};
 use super::node::{NodeParts, NodeShared};
 use super::opening;
-use super::plan::{FlowOptions, NodePlan, Running, StartError};
+use super::plan::{FlowOptions, OnChange, NodePlan, Running, StartError};
 use super::replay::jobs::Jobs;
-use super::serving::{Mode, Serving, TopicParts, TopicShared, idents};
+use super::serving::{self, Mode, Serving, TopicParts, TopicShared, idents};
 use super::supervisor::{NodeStart, Supervisor};
 use crate::position::TopicPartition;
-use crate::state::Store;
+use crate::state::{Store, ViewIdent};
 use crate::streams::{Log, Reader, TopicInfo};
 
 /// A topic that has been opened and checked.
@@ -42,8 +42,8 @@ pub async fn start(plan: NodePlan) -> Result<Running, StartError> {
             retry,
             flush,
         };
-        let (log, store) = (log.clone(), store.clone());
-        opened.push(blocking(move || open(&*log, &store, &info, parts, consume)).await?);
+        let (log, store, on_change) = (log.clone(), store.clone(), replay.on_change);
+        opened.push(blocking(move || open(&*log, &store, &info, parts, consume, on_change)).await?);
     }
     let finding = store.clone();
     let jobs = blocking(move || find_jobs(&finding)).await?;
@@ -79,6 +79,7 @@ fn open(
     info: &TopicInfo,
     parts: TopicParts,
     consume: bool,
+    on_change: OnChange,
 ) -> Result<Opened, StartError> {
     let mut live = Vec::with_capacity(info.partitions as usize);
     for partition in 0..info.partitions {
@@ -86,10 +87,10 @@ fn open(
         let found = store.live(&at).map_err(|source| StartError::Store { at, source })?;
         live.push(found.map(|live| LiveViews { position: live.position, views: live.views }));
     }
-    let (idents, definitions, frozen, pending) = match inherit(&parts.name, &live, &parts.wanted, &parts.previous)? {
+    let (idents, definitions, frozen, pending) = match inherit(&parts.name, &live, &parts.wanted, &parts.previous, on_change)? {
         Inheritance::Same => (idents(&parts.wanted), parts.wanted.clone(), None, Vec::new()),
         Inheritance::Runs { definitions, changes } => (idents(&definitions), definitions, None, changes),
-        Inheritance::Frozen { changes, missing, views } => (views, Arc::from([]), Some(missing), changes),
+        Inheritance::Frozen { changes, missing } => (stored(&live), Arc::from([]), Some(missing), changes),
     };
     let generations = opening::open_topic(log, store, info, &idents, parts.history)?;
     let mode = match frozen {
@@ -104,6 +105,12 @@ fn open(
     let readers = readers.map_err(|source| StartError::Log { topic: parts.name.clone(), source })?;
     let serving = Serving::new(&parts, definitions, generations, mode, pending);
     Ok(Opened { topic: TopicShared::new(parts, serving), readers })
+}
+
+/// The views of a topic as its most advanced partition has them.
+fn stored(live: &[Option<LiveViews>]) -> Vec<ViewIdent> {
+    let newest = live.iter().flatten().max_by_key(|live| live.position);
+    newest.map(|live| live.views.iter().map(serving::ident_of).collect()).unwrap_or_default()
 }
 
 /// The jobs that the store knows. What no job needs and a crash has left behind goes.

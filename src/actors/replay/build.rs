@@ -13,7 +13,7 @@ use super::worker::Worker;
 use crate::actors::inheritance;
 use crate::actors::node::NodeShared;
 use crate::actors::opening;
-use crate::actors::serving::TopicShared;
+use crate::actors::serving::{TopicShared, stored};
 use crate::state::{self, Generation, Source, Store, ViewIdent};
 use crate::streams::{Limit, Log};
 use crate::views::Definitions;
@@ -91,8 +91,8 @@ async fn open_one(
 /// The definitions that the job's generations are made with, as code.
 pub fn definitions(record: &JobRecord, topic: &TopicShared) -> Result<Definitions, Halt> {
     let texts = record.topic(topic.name()).map(|topic| topic.new.as_slice()).unwrap_or_default();
-    let idents: Vec<ViewIdent> = texts.iter().map(ViewIdent::from).collect();
-    inheritance::at_hand(&idents, &topic.parts.wanted, &topic.parts.previous).map_err(|missing| {
+    let views: Vec<_> = texts.iter().map(|view| stored(&ViewIdent::from(view))).collect();
+    inheritance::at_hand(&views, &topic.parts.wanted, &topic.parts.previous).map_err(|missing| {
         Halt::Failed(format!(
             "topic `{}`: {missing}; the job was made for other definitions than the configuration has now: cancel it and \
              start a new one",

@@ -17,7 +17,7 @@ use super::words::{DefinitionChange, JobKind, Phase, ViewVerdict};
 use super::worker::Worker;
 use crate::actors::node::NodeShared;
 use crate::actors::opening;
-use crate::actors::serving::{Mode, Serving, TopicShared, idents, pending};
+use crate::actors::serving::{Mode, Serving, TopicShared, pending};
 use crate::actors::supervisor::SupervisorMessage;
 use crate::position::{Position, TopicPartition};
 use crate::state::{self, Generation, Switch};
@@ -209,7 +209,7 @@ async fn start_new(
             Mode::Offline => Mode::Offline,
             Mode::Running | Mode::Frozen(_) => Mode::Running,
         };
-        let pending = pending(&idents(&definitions), &idents(&topic.parts.wanted));
+        let pending = pending(&definitions, &topic.parts.wanted);
         let serving = Arc::new(Serving::new(&topic.parts, definitions, own, mode, pending));
         topic.switch_to(serving.clone());
         begin(node, topic, &serving).await?;
