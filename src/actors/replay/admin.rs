@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::cut;
 use super::job::now;
-use super::jobs::Jobs;
 use super::plan::{self, KnownPart, KnownSnapshot, LivePartition, PlanContext, TopicContext};
 use super::rollback;
 use super::since::Since;
@@ -16,7 +15,7 @@ use crate::actors::node::NodeShared;
 use crate::actors::reads;
 use crate::actors::serving::{TopicShared, idents};
 use crate::position::{PositionVector, TopicPartition};
-use crate::state::{self, Books, Generation, Snapshot, StoredRow};
+use crate::state::{self, Books, Generation, Snapshot};
 use crate::views::Definitions;
 
 /// Rows of a snapshot that are tried before it is called compatible; all of them are when it is taken over.

@@ -114,6 +114,11 @@ impl Job {
         self.driven.send_replace(driven);
     }
 
+    /// Whether somebody drives it.
+    pub fn driven(&self) -> bool {
+        *self.driven.borrow()
+    }
+
     /// Until nobody drives it any more.
     pub async fn released(&self) {
         // An error says that the job is gone, and with it whoever drove it.

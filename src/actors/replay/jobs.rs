@@ -87,6 +87,10 @@ impl NodeShared {
 
     /// Goes on with what a stop or a crash has interrupted, and starts what a change of the definitions asks for.
     pub fn resume_jobs(self: &Arc<Self>) {
+        if !self.parts.consume {
+            // A command that only looks must not begin to work.
+            return;
+        }
         if let Some(job) = self.jobs.under_way() {
             tracing::info!(job = job.id(), phase = %job.phase(), "going on with a replay");
             self.drive(job);
@@ -97,7 +101,7 @@ impl NodeShared {
             return;
         }
         let names: Vec<String> = changed.iter().map(|topic| topic.name().to_owned()).collect();
-        if self.parts.replay.on_change == OnChange::Wait || !self.parts.consume {
+        if self.parts.replay.on_change == OnChange::Wait {
             tracing::warn!(topics = names.join(", "), "definitions have changed: live goes on as it was made until `segno replay --from <time>` has built the new rows");
             return;
         }
@@ -193,11 +197,11 @@ impl NodeShared {
         let (id, phase) = (job.id(), job.phase());
         let store = self.parts.store.clone();
         match action {
-            JobAction::Cancel if phase == Phase::Failed => {
+            JobAction::Cancel if phase == Phase::Failed || (!phase.ended() && !job.driven()) => {
                 let job = job.clone();
                 let discarded = tokio::task::spawn_blocking(move || {
                     build::discard(&store, &job);
-                    job.change(&store, |record| record.phase = Phase::Cancelled)
+                    job.change(&store, |record| (record.phase, record.ended) = (Phase::Cancelled, Some(now())))
                 });
                 let stored = discarded.await.map_err(|_| ReplayError::Stopping)?;
                 stored.map_err(|error| ReplayError::Failed(error.to_string()))?;
@@ -216,11 +220,14 @@ impl NodeShared {
                     return Err(ReplayError::NotNow(why));
                 }
             }
-            JobAction::Resume if phase != Phase::Failed => {
-                return Err(ReplayError::NotNow(format!("job {id} is {phase}; only one that failed can be resumed")));
+            JobAction::Resume if matches!(phase, Phase::Done | Phase::Cancelled) || job.driven() => {
+                let why = format!("job {id} is {phase}; one that failed, or was interrupted, can be resumed");
+                return Err(ReplayError::NotNow(why));
             }
             JobAction::Resume => {
-                self.free()?;
+                if phase == Phase::Failed {
+                    self.free()?;
+                }
                 let again = Arc::new(Job::new(job.record()));
                 let changed = again.change(&store, |record| {
                     (record.phase, record.ended, record.reason) = (Phase::Building, None, None);
@@ -243,7 +250,7 @@ impl NodeShared {
     }
 
     /// Interrupts the job under way so that the node can stop; it goes on at the next start.
-    pub(super) async fn suspend_jobs(&self) {
+    pub(in crate::actors) async fn suspend_jobs(&self) {
         if let Some(job) = self.jobs.under_way() {
             job.gate.stop();
             job.prodded.notify_waiters();

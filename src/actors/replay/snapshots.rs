@@ -17,9 +17,6 @@ use crate::state::{self, Keep, Snapshot, Store, prune};
 /// How often the keeper looks whether something is due.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often it looks whether a previous generation's time has run out, in looks.
-const LET_GO: u32 = 30;
-
 /// After so many looks it sees whether a previous generation's time has run out.
 const LET_GO: u32 = 30;
 

@@ -81,12 +81,13 @@ pub fn must_be_identical(record: &JobRecord, topic: &TopicReplay) -> bool {
 pub async fn verify(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Result<Compared, Halt> {
     let record = job.record();
     let topics: Vec<&TopicReplay> = record.plan.topics.iter().collect();
-    let one = |worker: &Worker| {
+    let mut comparing = Vec::with_capacity(workers.len());
+    for worker in workers {
         let topic = topics.iter().find(|topic| *topic.topic == *worker.at().topic).copied();
-        compare(node.clone(), worker, topic.cloned())
-    };
+        comparing.push(compare(node.clone(), worker, topic.cloned()));
+    }
     let mut found = Vec::with_capacity(workers.len());
-    for (worker, compared) in workers.iter().zip(join_all(workers.iter().map(one)).await) {
+    for (worker, compared) in workers.iter().zip(join_all(comparing).await) {
         found.push((worker.at().clone(), compared?));
     }
     let mut at: Vec<PositionVector> = Vec::new();
@@ -206,8 +207,9 @@ async fn compare(
     loop {
         let live = node.live_generation(&at).ok_or_else(missing)?;
         let (plan, partition) = (topic.clone(), at.partition);
+        let new = worker.generation().clone();
         let task = move |rebuild: &mut Rebuild, log: &dyn Log| {
-            at_one_position(&live, rebuild, log, &plan, partition).map_err(|error| error.to_string())
+            at_one_position(&live, &new, rebuild, log, &plan, partition).map_err(|error| error.to_string())
         };
         match worker.call(task).await?.map_err(Halt::Failed)? {
             Answer::Compared(verdict) => return Ok(verdict),
@@ -240,6 +242,7 @@ enum Failed {
 
 fn at_one_position(
     live: &Generation,
+    new: &Generation,
     rebuild: &mut Rebuild,
     log: &dyn Log,
     topic: &TopicReplay,
@@ -247,7 +250,6 @@ fn at_one_position(
 ) -> Result<Answer, Failed> {
     let still = live.snapshot_read();
     let position = still.position()?;
-    let new = rebuild.generation().clone();
     if position < new.applied() {
         return Ok(Answer::Behind { live: position, new: new.applied() });
     }
@@ -258,7 +260,7 @@ fn at_one_position(
     let built = new.snapshot_read();
     let mut views = Vec::with_capacity(topic.views.len());
     for view in &topic.views {
-        let (before, after) = (tag_of(live, &view.view), tag_of(&new, &view.view));
+        let (before, after) = (tag_of(live, &view.view), tag_of(new, &view.view));
         let mut verdict = Verdict {
             view: view.view.clone(),
             change: view.change,
