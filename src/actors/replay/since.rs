@@ -287,8 +287,7 @@ mod tests {
             error("teusday"),
             format!("`teusday` is neither a time nor a position; what is understood: {FORMS}")
         );
-        for text in ["", "2h", "-2h", "-PT", "--PT1H", "2026-13-01", "2026-11-17T25:00Z", "2026", "2026-11-17T10:00-01"]
-        {
+        for text in ["", "2h", "-2h", "-PT", "--PT1H", "2026-13-01", "2026-11-17T25:00Z", "2026"] {
             assert!(error(text).len() > 20, "{text}");
         }
         assert!(error("2026-11-17T10:00[Europe/Berlin]").contains("what is understood"));
