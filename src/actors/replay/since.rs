@@ -159,7 +159,7 @@ fn local(text: &str) -> Option<i64> {
     }
     let written = match text.parse::<Date>() {
         Ok(date) if text.len() == 10 => date.to_datetime(jiff::civil::Time::midnight()),
-        // A time with an offset such as `-01` that jiff's RFC 3339 did not know has a hyphen after the date.
+        // A hyphen after the date begins an offset that RFC 3339 does not know.
         _ if text.get(10..).is_some_and(|rest| !rest.contains('-')) => text.parse::<DateTime>().ok()?,
         _ => return None,
     };
