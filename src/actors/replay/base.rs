@@ -3,8 +3,8 @@
 use super::cut::{Cut, Gap, log_failed};
 use super::plan::{KnownPart, KnownSnapshot, LivePartition, PlanContext, TopicContext};
 use super::words::{Base, BaseChoice, ReplayError};
-use crate::actors::plan::History;
 use crate::actors::opening::look_back;
+use crate::actors::plan::History;
 use crate::position::{Position, Timestamp};
 use crate::state::{StoredView, ViewIdent};
 

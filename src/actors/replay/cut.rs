@@ -218,3 +218,39 @@ fn by_token(token: &PositionVector, ends: &[(PartitionId, Watermarks)]) -> Resul
     };
     ends.iter().map(cut).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::streams::memory::Memory;
+
+    /// What no log here can be made to say on request: Kafka says it of records in the oldest formats, and of records
+    /// that are appended during the look-up.
+    fn answer(lookup: TimeLookup) -> Result<Cut, ReplayError> {
+        let at = TopicPartition::new("t", 3);
+        let ends = Watermarks { start: Position(2), end: Position(9) };
+        let oldest = Some(TimeLookup::Found { position: Position(2), timestamp: Some(Timestamp(5)) });
+        Answer { at, asked: Timestamp(1000), ends, lookup, oldest }.cut(&Memory::new())
+    }
+
+    #[test]
+    fn refuse_a_record_that_is_found_without_a_timestamp() {
+        let refused = answer(TimeLookup::Found { position: Position(4), timestamp: None }).unwrap_err();
+        let why = "t/3: the log answers position 4 for 1970-01-01T00:00:01.000Z, but the record there has no timestamp: \
+                   name positions (`--from @t@3:2,…`) or `--from beginning`";
+        assert_eq!(refused, ReplayError::Refused(why.to_owned()));
+    }
+
+    #[test]
+    fn what_is_appended_during_the_look_up_lies_above_the_cut() {
+        let timestamp = Some(Timestamp(2000));
+        for lookup in [
+            TimeLookup::Found { position: Position(9), timestamp },
+            TimeLookup::Found { position: Position(30), timestamp },
+            TimeLookup::AtEnd { position: Position(12) },
+        ] {
+            let cut = answer(lookup).unwrap();
+            assert_eq!((cut.cut, cut.time, cut.gap), (Position(9), None, None));
+        }
+    }
+}

@@ -332,7 +332,7 @@ fn effective(topic: &str, changed: &[&str], partitions: &[PlannedPartition]) -> 
         partitions.iter().filter(|partition| partition.old_rows).map(|partition| &partition.replay).collect();
     let empty = partitions.iter().any(|partition| partition.replay.base == Base::Empty);
     if old.is_empty() {
-        let from = if empty { "the cut" } else { "the first event on" };
+        let from = if empty { "the cut on" } else { "the first event on" };
         return format!("topic `{topic}`: the new definition of `{names}` counts from {from}");
     }
     let place = |partition: &&PartitionReplay| {

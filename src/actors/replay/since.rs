@@ -159,7 +159,7 @@ fn local(text: &str) -> Option<i64> {
     }
     let written = match text.parse::<Date>() {
         Ok(date) if text.len() == 10 => date.to_datetime(jiff::civil::Time::midnight()),
-        // A time with an offset such as `-01` that jiff's RFC 3339 did not know has a hyphen after the date.
+        // A hyphen after the date begins an offset that RFC 3339 does not know.
         _ if text.get(10..).is_some_and(|rest| !rest.contains('-')) => text.parse::<DateTime>().ok()?,
         _ => return None,
     };
@@ -287,8 +287,7 @@ mod tests {
             error("teusday"),
             format!("`teusday` is neither a time nor a position; what is understood: {FORMS}")
         );
-        for text in ["", "2h", "-2h", "-PT", "--PT1H", "2026-13-01", "2026-11-17T25:00Z", "2026", "2026-11-17T10:00-01"]
-        {
+        for text in ["", "2h", "-2h", "-PT", "--PT1H", "2026-13-01", "2026-11-17T25:00Z", "2026"] {
             assert!(error(text).len() > 20, "{text}");
         }
         assert!(error("2026-11-17T10:00[Europe/Berlin]").contains("what is understood"));
