@@ -17,7 +17,7 @@ use crate::streams::{self, Appended};
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A running node.
-pub trait Node: Send + Sync + 'static {
+pub trait Node: super::admin::Admin + Send + Sync + 'static {
     /// What every partition is doing, from values that are at hand; never waits.
     fn status(&self) -> Status;
     fn views(&self) -> Vec<ViewInfo>;
