@@ -61,8 +61,11 @@ impl Operator {
     pub fn open(loaded: &Loaded, declared: Vec<Declared>) -> Result<Operator, Failure> {
         let data = &loaded.config.node.data_dir;
         let operator = match Store::read_only(data) {
-            // Free: whoever takes it meanwhile is named by the start here.
-            Ok(_) => Operator { transport: Box::new(Here::start(loaded, declared)?), here: true },
+            Ok(free) => {
+                // Whoever takes it between this and the start here is named by the start.
+                drop(free);
+                Operator { transport: Box::new(Here::start(loaded, declared)?), here: true }
+            }
             Err(state::Error::InUse { .. }) => {
                 Operator { transport: Box::new(Daemon::of(&loaded.config)), here: false }
             }
