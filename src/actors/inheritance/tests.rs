@@ -3,6 +3,7 @@ use std::slice::from_ref;
 use serde::{Deserialize, Serialize};
 
 use super::*;
+use crate::actors::serving::idents;
 use crate::event::EventMeta;
 use crate::state::ViewTag;
 use crate::views::{Reject, RustView, View, from_text};
@@ -292,6 +293,32 @@ fn definitions_for_any_generation() {
     assert_eq!(names(&found), names(&[old, a]));
     let missing = at_hand(&of, &none(), &none()).err().unwrap();
     assert!(missing.contains("view `rusty`, version 1"), "{missing}");
+}
+
+/// The store, which compares texts itself, takes what was found.
+#[test]
+fn a_generation_opens_under_what_was_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = state::Store::open(dir.path(), state::StoreOptions::default()).unwrap();
+    let at = TopicPartition::new("t", 0);
+    let identity = state::Identity { at: at.clone(), cluster: "c".to_owned(), partitions: 1 };
+    let generation = store.open_generation(&identity, &idents(&all(&[rust::<1, 'a'>(), declared("a", 1, 1)]))).unwrap();
+    let commit = state::Commit { deltas: Vec::new(), position: Position(3), last: None };
+    generation.commit(&commit).unwrap();
+    let live = [Some(LiveViews { position: generation.applied(), views: generation.views().to_vec() })];
+    generation.flush().unwrap();
+    drop(generation);
+    drop(store);
+    let store = state::Store::open(dir.path(), state::StoreOptions::default()).unwrap();
+    let wanted = all(&[rust::<2, 'a'>(), declared("a", 2, 1)]);
+    assert!(store.open_generation(&identity, &idents(&wanted)).is_err(), "the new ones would start in the middle");
+    let Ok(Inheritance::Runs { definitions, .. }) =
+        inherit("t", &live, &wanted, &all(&[rust::<1, 'z'>()]), OnChange::Replay)
+    else {
+        panic!("does not run")
+    };
+    let generation = store.open_generation(&identity, &idents(&definitions)).unwrap();
+    assert_eq!(generation.views(), live[0].as_ref().unwrap().views);
 }
 
 #[test]
