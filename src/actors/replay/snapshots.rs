@@ -88,7 +88,7 @@ fn last_of(store: &Store, topic: &TopicShared) -> Last {
 pub async fn take(node: &Arc<NodeShared>, topic: &Arc<TopicShared>, why: &'static str) -> Result<Snapshot, ReplayError> {
     let (store, generations) = (node.parts.store.clone(), topic.serving().generations());
     let options = &node.parts.snapshots;
-    let keep = Keep { keep: options.keep, daily: options.keep_daily };
+    let keep = Keep { keep: options.keep, daily: options.keep_daily, ..Keep::default() };
     let name = topic.name().to_owned();
     let taken = tokio::task::spawn_blocking(move || {
         let snapshot = store.take_snapshot(&generations, why, now())?;
