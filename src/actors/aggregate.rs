@@ -150,6 +150,8 @@ pub struct Aggregate {
     pub epoch: u64,
     /// Used since the eviction hand last passed.
     pub used: bool,
+    /// The footprint as the table of residents last counted it.
+    pub measured: usize,
 }
 
 impl Aggregate {
@@ -160,6 +162,7 @@ impl Aggregate {
             dirty: false,
             epoch: 0,
             used: true,
+            measured: 0,
         }
     }
 

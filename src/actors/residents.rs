@@ -48,8 +48,9 @@ impl Residents {
     }
 
     /// Seats a new aggregate; its key must not have a seat yet.
-    pub fn insert(&mut self, hash: u64, aggregate: Aggregate) -> u32 {
-        self.bytes += aggregate.footprint();
+    pub fn insert(&mut self, hash: u64, mut aggregate: Aggregate) -> u32 {
+        aggregate.measured = aggregate.footprint();
+        self.bytes += aggregate.measured;
         let seat = match self.free.pop() {
             Some(seat) => {
                 self.seats[seat as usize] = Seat { hash, aggregate: Some(aggregate) };
@@ -71,9 +72,12 @@ impl Residents {
         self.seats[seat as usize].aggregate.as_mut().expect("a named seat is taken")
     }
 
-    /// Corrects the estimate after an aggregate has grown or shrunk.
-    pub fn remeasure(&mut self, before: usize, after: usize) {
-        self.bytes = self.bytes.saturating_sub(before) + after;
+    /// Corrects the estimate after the aggregate in that seat has grown or shrunk.
+    pub fn remeasure(&mut self, seat: u32) {
+        let aggregate = self.get_mut(seat);
+        let after = aggregate.footprint();
+        let before = std::mem::replace(&mut aggregate.measured, after);
+        self.bytes = self.bytes + after - before;
     }
 
     /// Lets aggregates go until the estimate is within `budget` bytes, those not used since the hand last passed
@@ -94,7 +98,7 @@ impl Residents {
             if aggregate.dirty || aggregate.epoch > committed {
                 continue;
             }
-            self.bytes = self.bytes.saturating_sub(aggregate.footprint());
+            self.bytes -= aggregate.measured;
             let (hash, hand) = (seat.hash, self.hand as u32);
             seat.aggregate = None;
             if let Ok(entry) = self.table.find_entry(hash, |&other| other == hand) {

@@ -72,7 +72,7 @@ fn check(stage: &Stage, events: &[(String, Entry)]) -> Result<(), TestCaseError>
 }
 
 /// `SEGNO_CASES=10` tries ten times as many.
-fn cases(number: u32) -> ProptestConfig {
+pub fn cases(number: u32) -> ProptestConfig {
     let times = std::env::var("SEGNO_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
     ProptestConfig {
         cases: number * times,

@@ -3,5 +3,7 @@
 mod failures;
 mod laws;
 mod oracle;
+mod rebuild;
 mod records;
 mod stage;
+mod workshop;

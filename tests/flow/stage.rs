@@ -43,6 +43,12 @@ fn released(name: &str) -> bool {
     RELEASED.lock().unwrap().contains(name)
 }
 
+/// Forgets all tries whose names begin so, and what was released: the events are as new for another run.
+pub fn forget(prefix: &str) {
+    TRIES.lock().unwrap().retain(|name, _| !name.starts_with(prefix));
+    RELEASED.lock().unwrap().retain(|name| !name.starts_with(prefix));
+}
+
 pub fn tries(name: &str) -> u32 {
     TRIES.lock().unwrap().get(name).copied().unwrap_or(0)
 }
@@ -251,6 +257,11 @@ impl Stage {
         Ok(())
     }
 
+    /// The data directory of this life.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     pub fn node(&self) -> &Arc<dyn Node> {
         &self.running.as_ref().unwrap().node
     }
@@ -355,7 +366,7 @@ impl Drop for Stage {
 }
 
 /// Copies a directory that may change meanwhile, again until no file came or went under the copying hands.
-fn copy_dir(from: &Path, to: &Path) {
+pub fn copy_dir(from: &Path, to: &Path) {
     for _ in 0..200 {
         let _ = std::fs::remove_dir_all(to);
         let before = files(from);

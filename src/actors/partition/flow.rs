@@ -87,7 +87,7 @@ impl Flow {
         let writer_start = WriterStart { setting: setting.clone(), committed, published: published.clone() };
         let (writer, _) = Writer::spawn_linked(None, Writer, writer_start, partition.get_cell()).await?;
         let nursery = Nursery { partition, writer, setting: setting.clone(), incarnation: 0 };
-        let (held, waiting) = super::recover::held_cells(&setting)?;
+        let (held, waiting) = crate::actors::shard::held::held_cells(&setting)?;
         let homes = Homes::start(&nursery, &options, held, Vec::new()).await?;
         let mut apart = Apart::new(options.own_shard_limit);
         for cell in waiting {

@@ -1,19 +1,16 @@
 //! Starting all home shards of a partition anew, from the committed state: the answer to a fold that hangs and to a
 //! shard that is lost. It is what happens after a crash, without the crash.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::flow::{Flow, actors_failed};
 use super::homes::Homes;
-use crate::actors::board::Cell;
 use crate::actors::plan::Fatal;
+use crate::actors::shard::Suspect;
 use crate::actors::shard::activate::store_failed;
-use crate::actors::shard::core::Tail;
-use crate::actors::shard::{Setting, Suspect};
+use crate::actors::shard::held::held_cells;
 use crate::actors::writer::{Committed, WriterMessage};
 use crate::position::Offset;
-use crate::state::{self, Standing};
 use crate::streams::Limit;
 use std::sync::atomic::Ordering;
 
@@ -103,18 +100,4 @@ impl Flow {
         }
         Ok(())
     }
-}
-
-/// The cells that hold events, by the store: all of them with their tails, and those whose first event waits.
-pub(super) fn held_cells(setting: &Setting) -> Result<(HashMap<Cell, Tail>, Vec<Cell>), state::Error> {
-    let (mut held, mut waiting) = (HashMap::new(), Vec::new());
-    for queue in setting.generation.held_keys()? {
-        let Some(view) = setting.tags.iter().position(|tag| *tag == queue.view) else { continue };
-        let cell = Cell { view, key: queue.key.into() };
-        if queue.standing == Standing::Waiting {
-            waiting.push(cell.clone());
-        }
-        held.insert(cell, Tail { last: queue.last, standing: queue.standing });
-    }
-    Ok((held, waiting))
 }

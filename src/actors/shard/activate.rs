@@ -1,7 +1,7 @@
 //! Brings the aggregates of a slice into memory: those that are not resident are read in one sorted `multi_get` a view.
 
 use super::core::{NOBODY, Shard};
-use super::{Setting, Slice};
+use super::{Records, Setting};
 use crate::actors::aggregate::{Aggregate, Slot};
 use crate::actors::board::Cell;
 use crate::actors::plan::Fatal;
@@ -11,17 +11,18 @@ use crate::views::Definition;
 
 impl Shard {
     /// Fills `seats` with the seat of each record's aggregate.
-    pub(super) fn activate(&mut self, slice: &Slice) -> Result<(), Fatal> {
+    pub(super) fn activate(&mut self, records: Records<'_>) -> Result<(), Fatal> {
         let setting = self.setting.clone();
         let views = setting.definitions.len();
         let mut fresh = Vec::new();
         self.seats.clear();
-        for (&index, &hash) in slice.indexes.iter().zip(&slice.hashes) {
-            let key = slice.batch.get(index as usize).key;
+        for i in 0..records.len() {
+            let key = records.get(i).key;
             let Some(key) = key.filter(|key| key.len() <= setting.decoder.max_key_bytes()) else {
                 self.seats.push(NOBODY);
                 continue;
             };
+            let hash = records.hash(i, key);
             let seat = match self.residents.find(hash, key) {
                 Some(seat) => {
                     self.residents.get_mut(seat).used = true;
@@ -35,7 +36,25 @@ impl Shard {
             };
             self.seats.push(seat);
         }
+        if self.complete {
+            self.mark_held(&fresh);
+            return Ok(());
+        }
         self.load(fresh).map_err(|error| store_failed(&setting.at, &error))
+    }
+
+    /// Lets newly seated aggregates know which of their cells hold events.
+    fn mark_held(&mut self, fresh: &[u32]) {
+        if self.held.is_empty() {
+            return;
+        }
+        for &seat in fresh {
+            let aggregate = self.residents.get_mut(seat);
+            for view in 0..aggregate.slots.len() {
+                let cell = Cell { view, key: aggregate.key.clone() };
+                aggregate.slots[view].held = self.held.get(&cell).map(|tail| tail.standing);
+            }
+        }
     }
 
     /// Reads the rows of newly seated aggregates.
@@ -52,7 +71,6 @@ impl Shard {
             let (residents, unreadable, held) = (&mut self.residents, &mut self.unreadable, &self.held);
             setting.generation.load(setting.tags[view], &sorted, |i, stored| {
                 let aggregate = residents.get_mut(keys[i].1);
-                let before = aggregate.footprint();
                 if let Some(stored) = stored {
                     match read_slot(&**definition, setting.tags[view], &keys[i].0, &stored) {
                         Ok(slot) => aggregate.slots[view] = slot,
@@ -65,8 +83,7 @@ impl Shard {
                     let cell = Cell { view, key: keys[i].0.clone() };
                     aggregate.slots[view].held = held.get(&cell).map(|tail| tail.standing);
                 }
-                let after = aggregate.footprint();
-                residents.remeasure(before, after);
+                residents.remeasure(keys[i].1);
                 Ok(())
             })?;
         }
@@ -94,6 +111,7 @@ impl Shard {
                 self.unreadable.insert(Cell { view, key }, why);
             }
         }
+        self.residents.remeasure(seat);
         Ok(())
     }
 }

@@ -8,14 +8,24 @@ use crate::actors::aggregate::Slot;
 use crate::actors::board::Cell;
 use crate::position::Offset;
 use crate::state::ViewTag;
-use crate::state::{Delta, Standing, ViewChange, digest, keys};
+use crate::state::{Delta, HeldChange, Standing, ViewChange, digest, keys};
 
 impl Shard {
-    /// Everything since the last collect, sorted. The aggregates count as not in the store until `epoch` is committed.
+    /// Everything since the last collect, sorted, and room made for what comes. The aggregates count as not in the store
+    /// until `epoch` is committed.
     pub fn collect(&mut self, epoch: u64) -> Handover {
+        let handover = self.hand_all_over(epoch);
+        let gone = self.make_room(self.setting.residency, self.setting.committed.load(Ordering::Acquire));
+        self.setting.resident.fetch_sub(gone as i64, Ordering::Relaxed);
+        handover
+    }
+
+    /// Everything since the last collect, sorted.
+    pub fn hand_all_over(&mut self, epoch: u64) -> Handover {
         let views = self.setting.definitions.len();
         let fresh = Handover { delta: Delta::new(views), waiting: Vec::new() };
         let mut handover = std::mem::replace(&mut self.handover, fresh);
+        self.held_measured = (0, 0);
         handover.delta.rows.reserve(self.dirty.len() * views, self.row_bytes);
         for seat in std::mem::take(&mut self.dirty) {
             let aggregate = self.residents.get_mut(seat);
@@ -25,16 +35,44 @@ impl Shard {
                 let (rows, change) = handover.delta.split(view);
                 hand_over(&aggregate.key, slot, self.setting.tags[view], rows, change);
             }
+            // Only now is it known how long the rows are.
+            self.residents.remeasure(seat);
         }
         handover.delta.sort();
         if let Some(mean) = handover.delta.bytes().checked_div(handover.delta.len()) {
             self.row_bytes = mean + mean / 8;
         }
-        let before = self.residents.len() as i64;
-        self.residents.make_room(self.setting.residency, self.setting.committed.load(Ordering::Acquire));
-        let gone = before - self.residents.len() as i64;
-        self.setting.resident.fetch_sub(gone, Ordering::Relaxed);
         handover
+    }
+
+    /// Lets aggregates go until their estimated bytes are within `budget`; `committed` is the newest committed epoch.
+    /// Answers how many went.
+    pub fn make_room(&mut self, budget: usize, committed: u64) -> usize {
+        let gone = self.residents.make_room(budget, committed);
+        self.complete &= gone == 0;
+        gone
+    }
+
+    /// Estimated bytes of the resident aggregates.
+    pub fn resident_bytes(&self) -> usize {
+        self.residents.bytes()
+    }
+
+    /// Estimated bytes of everything that is in memory on behalf of this shard: the aggregates, what the rows that have
+    /// changed will take once they are encoded, in the hand-over and in the batch that RocksDB gets, and the events that
+    /// are set aside.
+    pub fn footprint(&mut self) -> usize {
+        let held = &self.handover.delta.held;
+        for change in &held[self.held_measured.0.min(held.len())..] {
+            if let HeldChange::Put(held) = change {
+                let parts = [held.key.as_deref(), held.value.as_deref()];
+                let bytes = parts.into_iter().flatten().map(<[u8]>::len).sum::<usize>() + held.headers.len();
+                self.held_measured.1 += 2 * bytes + held.detail.len() + size_of::<HeldChange>();
+            }
+        }
+        self.held_measured.0 = held.len();
+        let changed = self.dirty.len() * self.setting.definitions.len() * self.row_bytes;
+        self.residents.bytes() + 3 * changed + self.held_measured.1
     }
 
     /// The cell's own shard has applied and committed its events up to `through`: let the cell back in, unless more

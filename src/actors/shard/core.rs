@@ -1,9 +1,10 @@
 //! The shard without its actor: folds slices of batches into resident aggregates, in offset order.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Handover, Setting, Slice, Suspect};
+use super::{Handover, Records, Setting, Slice, Suspect};
 use crate::actors::aggregate::{Copies, Outcome};
 use crate::actors::board::Cell;
 use crate::actors::plan::{Decision, Fatal};
@@ -11,7 +12,7 @@ use crate::actors::progress::Progress;
 use crate::actors::residents::Residents;
 use crate::event::{Event, Undecodable};
 use crate::position::Offset;
-use crate::record::RecordRef;
+use crate::record::{RecordBatch, RecordRef};
 use crate::state::{Delta, Reason, Standing};
 use crate::views::Failure;
 
@@ -35,6 +36,8 @@ pub struct Shard {
     /// Rows in the store that the view cannot read, and why.
     pub(super) unreadable: HashMap<Cell, String>,
     suspects: Vec<Suspect>,
+    /// The store has no row but those of residents: whoever is not resident need not be looked up.
+    pub(super) complete: bool,
     pub(super) handover: Handover,
     /// Seats of the changed aggregates.
     pub(super) dirty: Vec<u32>,
@@ -43,6 +46,8 @@ pub struct Shard {
     copies: Copies,
     /// Bytes of a stored row with its key, as the last collect had them: how much room the next one needs.
     pub(super) row_bytes: usize,
+    /// How many of the events set aside have been measured, and their bytes.
+    pub(super) held_measured: (usize, usize),
 }
 
 impl Shard {
@@ -60,27 +65,38 @@ impl Shard {
             held,
             unreadable: HashMap::new(),
             suspects,
+            complete: false,
             handover: Handover { delta: Delta::new(views), waiting: Vec::new() },
             dirty: Vec::new(),
             seats: Vec::new(),
             copies: Copies::default(),
             row_bytes: 64,
+            held_measured: (0, 0),
         }
     }
 
     /// Applies every record of the slice. An error is the end of the partition: nothing of the slice may be collected.
     pub fn apply(&mut self, slice: &Slice) -> Result<(), Fatal> {
+        self.apply_records(Records::of_slice(slice))
+    }
+
+    /// Applies the records of the batch in that range; for a shard that has the partition to itself.
+    pub fn apply_range(&mut self, batch: &RecordBatch, range: Range<usize>) -> Result<(), Fatal> {
+        self.apply_records(Records::of_range(batch, range))
+    }
+
+    fn apply_records(&mut self, records: Records<'_>) -> Result<(), Fatal> {
         let setting = self.setting.clone();
-        self.activate(slice)?;
+        self.activate(records)?;
         for view in &mut self.handover.delta.views {
-            view.books.consumed += slice.indexes.len() as i64;
+            view.books.consumed += records.len() as i64;
         }
-        for (i, &index) in slice.indexes.iter().enumerate() {
-            let record = slice.batch.get(index as usize);
+        for i in 0..records.len() {
+            let record = records.get(i);
             match setting.decoder.decode((&setting.at.topic, setting.at.partition), record) {
                 Ok(event) => {
                     for view in 0..setting.definitions.len() {
-                        self.apply_event(slice, i, view, &event, record)?;
+                        self.apply_event(records, i, view, &event, record)?;
                     }
                 }
                 Err(undecodable) => self.apply_undecodable(i, record, &undecodable)?,
@@ -94,7 +110,7 @@ impl Shard {
     /// Applies one event to one view of its aggregate, which is resident.
     fn apply_event(
         &mut self,
-        slice: &Slice,
+        records: Records<'_>,
         i: usize,
         view: usize,
         event: &Event<'_>,
@@ -129,11 +145,11 @@ impl Shard {
                 Ok(())
             }
             Outcome::Failed(failure) => {
-                self.go_back(slice, i, view);
+                self.go_back(records, i, view);
                 self.set_aside(i, view, record, reason_of(&failure), failure.to_string())
             }
             Outcome::Panicked(text) => {
-                self.go_back(slice, i, view);
+                self.go_back(records, i, view);
                 tracing::error!(at = %self.setting.at, offset = record.offset.0, view = self.setting.definitions[view].name(), panic = text, "a fold panicked; its aggregate is set apart");
                 self.set_aside(i, view, record, Reason::Panicked, text)
             }
@@ -142,7 +158,7 @@ impl Shard {
 
     /// Puts a row back to the state before the event at `i`: the copy from the batch's beginning, and on it the
     /// events in between, which went in the first time and do so again, for folds are pure.
-    fn go_back(&mut self, slice: &Slice, i: usize, view: usize) {
+    fn go_back(&mut self, records: Records<'_>, i: usize, view: usize) {
         let (seat, setting) = (self.seats[i], self.setting.clone());
         let slot = &mut self.residents.get_mut(seat).slots[view];
         let Some(from) = slot.go_back(&mut self.copies) else { return };
@@ -150,7 +166,7 @@ impl Shard {
             if self.seats[j] != seat {
                 continue;
             }
-            let record = slice.batch.get(slice.indexes[j] as usize);
+            let record = records.get(j);
             if let Ok(event) = setting.decoder.decode((&setting.at.topic, setting.at.partition), record) {
                 self.residents.get_mut(seat).slots[view].fold(&*setting.definitions[view], &event);
             }
@@ -204,6 +220,12 @@ impl Shard {
             aggregate.dirty = true;
             self.dirty.push(seat);
         }
+    }
+
+    /// From now on a key that is not resident is taken to have no row, until the first aggregate is let go. Only for a
+    /// shard that has the partition to itself, on a generation without rows.
+    pub fn begin_complete(&mut self) {
+        self.complete = true;
     }
 
     pub fn setting(&self) -> &Arc<Setting> {

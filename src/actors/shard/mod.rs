@@ -4,6 +4,7 @@
 //! * `activate`: brings the aggregates of a slice into memory.
 //! * `aside`: what happens to a record that is not applied.
 //! * `collect`: hands changed rows over, once per commit.
+//! * [`held`]: which cells hold events, by the store.
 //! * `redrive`: applies the waiting events of one cell, with retries.
 //! * [`actor`]: the ractor shell around them.
 
@@ -12,16 +13,19 @@ pub mod actor;
 mod aside;
 mod collect;
 pub mod core;
+pub mod held;
 pub mod redrive;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use super::board::{Board, Cell};
 use super::meter::Meter;
 use super::plan::{Policy, RetryOptions};
+use super::residents::key_hash;
 use crate::position::{Offset, TopicPartition};
-use crate::record::RecordBatch;
+use crate::record::{RecordBatch, RecordRef};
 use crate::state::{Delta, Generation, ViewTag};
 use crate::streams::decode::Decoder;
 use crate::views::Definitions;
@@ -54,6 +58,40 @@ pub struct Slice {
     pub indexes: Vec<u32>,
     /// The hash of each one's key, as `residents::key_hash`.
     pub hashes: Vec<u64>,
+}
+
+/// Records of one batch as a shard folds them: those that a slice picks, or all of a range.
+#[derive(Clone, Copy)]
+struct Records<'a> {
+    batch: &'a RecordBatch,
+    /// The slice's indexes with the hashes of the keys; `None`: `from` and those that follow it.
+    picked: Option<(&'a [u32], &'a [u64])>,
+    from: usize,
+    len: usize,
+}
+
+impl<'a> Records<'a> {
+    pub fn of_slice(slice: &'a Slice) -> Self {
+        let picked = Some((&*slice.indexes, &*slice.hashes));
+        Records { batch: &slice.batch, picked, from: 0, len: slice.indexes.len() }
+    }
+
+    pub fn of_range(batch: &'a RecordBatch, range: Range<usize>) -> Self {
+        Records { batch, picked: None, from: range.start, len: range.len() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn get(&self, i: usize) -> RecordRef<'a> {
+        self.batch.get(self.picked.map_or(self.from + i, |(indexes, _)| indexes[i] as usize))
+    }
+
+    /// The hash of the key of the record at `i`.
+    pub fn hash(&self, i: usize, key: &[u8]) -> u64 {
+        self.picked.map_or_else(|| key_hash(key), |(_, hashes)| hashes[i])
+    }
 }
 
 /// An event whose fold ran over its time limit: it is not to be folded in company again.

@@ -173,7 +173,8 @@ impl Redrive {
                 Ok(self.done(held, delta))
             }
             Decision::DeadLetter => {
-                let dead = Held { standing: Standing::Dead, reason, detail: shorten(detail), ..held.clone() };
+                let (attempts, detail) = (held.attempts + 1, shorten(detail));
+                let dead = Held { standing: Standing::Dead, reason, detail, attempts, ..held.clone() };
                 delta.views[view].books.dead += 1;
                 delta.held.push(HeldChange::Put(dead));
                 Ok(self.done(held, delta))
