@@ -26,8 +26,8 @@ pub(crate) struct Live {
 }
 
 pub(crate) struct Control {
-    db: DB,
-    path: PathBuf,
+    pub(super) db: DB,
+    pub(super) path: PathBuf,
 }
 
 impl Control {

@@ -90,6 +90,23 @@ pub enum Error {
     )]
     RecordChanged { at: TopicPartition, stored: Fingerprint, found: Fingerprint },
 
+    #[error("there is no snapshot {id}: `segno snapshot list` shows those that are known")]
+    NoSnapshot { id: u64 },
+    #[error(
+        "snapshot {id} of topic `{topic}` has no partition {}: name another snapshot, or take one of the whole topic",
+        at.partition
+    )]
+    SnapshotLacks { id: u64, topic: String, at: TopicPartition },
+    #[error(
+        "snapshot {id} of topic `{topic}` is damaged and may not be used: {reason}. Name another one, and free its space \
+         with `segno snapshot delete {id}`"
+    )]
+    SnapshotDamaged { id: u64, topic: String, reason: String },
+    #[error("snapshot {id} is being read: delete it when that is over")]
+    SnapshotInUse { id: u64 },
+    #[error("no snapshot of {at} can be taken: {why}. This is a defect of Segno; please report it")]
+    SnapshotRefused { at: TopicPartition, why: &'static str },
+
     #[error("the disk that holds {} is full: make room, then start again ({reason})", path.display())]
     DiskFull { path: PathBuf, reason: String },
     #[error(
@@ -124,6 +141,9 @@ impl Error {
             | Error::VersionChanged { .. }
             | Error::ViewAdded { .. }
             | Error::Misplaced { .. }
+            | Error::NoSnapshot { .. }
+            | Error::SnapshotLacks { .. }
+            | Error::SnapshotInUse { .. }
             | Error::NoGeneration { .. } => Fault::User,
             Error::GenerationMissing { .. }
             | Error::Unregistered { .. }
@@ -133,11 +153,12 @@ impl Error {
             | Error::BeginningGone { .. }
             | Error::LogBehind { .. }
             | Error::RecordChanged { .. }
+            | Error::SnapshotDamaged { .. }
             | Error::DiskFull { .. }
             | Error::Corrupt { .. }
             | Error::Io { .. }
             | Error::Poisoned { .. } => Fault::Environment,
-            Error::ReadOnly { .. } | Error::Law { .. } => Fault::Internal,
+            Error::ReadOnly { .. } | Error::Law { .. } | Error::SnapshotRefused { .. } => Fault::Internal,
         }
     }
 

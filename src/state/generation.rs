@@ -48,7 +48,19 @@ impl Generation {
         identity: &Identity,
         views: &[ViewIdent],
     ) -> Result<Generation, Error> {
-        let mut database = root.shared.database();
+        Generation::open_with(root, root.shared.database(), path, number, identity, views, Position::ZERO)
+    }
+
+    /// Opens a database with these options; one that is created begins at `start`.
+    pub(super) fn open_with(
+        root: &Arc<Root>,
+        mut database: Options,
+        path: PathBuf,
+        number: u64,
+        identity: &Identity,
+        views: &[ViewIdent],
+        start: Position,
+    ) -> Result<Generation, Error> {
         database.create_if_missing(true);
         database.create_missing_column_families(true);
         let db = DB::open_cf_descriptors(&database, &path, root.shared.families());
@@ -69,6 +81,11 @@ impl Generation {
         if found.is_none() {
             batch.put_cf(family, keys::meta_format(), meta::FORMAT.to_be_bytes());
             batch.put_cf(family, keys::meta_identity(), identity.encode());
+            if start > Position::ZERO {
+                let mut progress = Vec::new();
+                Progress { position: start, last: None }.encode(&mut progress);
+                batch.put_cf(family, keys::meta_position(), progress);
+            }
         }
         for view in &matched.changed {
             batch.put_cf(family, keys::meta_view(view.tag), view.encode());

@@ -25,6 +25,9 @@ pub const ROW_FORMAT: u8 = 1;
 /// Bytes of a stored row before its JSON: format, offset, timestamp.
 pub const ROW_HEADER: usize = 1 + 8 + 8;
 
+/// Bytes of a stored row key before the record key: the view tag.
+pub const ROW_KEY_PREFIX: usize = 2;
+
 const HELD: u8 = 1;
 const DEAD: u8 = 2;
 

@@ -5,8 +5,10 @@
 //! says up to which position of the log they now go; that pair is never torn, whatever crashes.
 
 mod check;
+mod checkpoint;
 mod codec;
 mod commit;
+mod compare;
 mod control;
 mod definitions;
 mod delta;
@@ -17,17 +19,23 @@ mod held;
 pub mod keys;
 mod load;
 mod lock;
+mod manifest;
 mod meta;
 mod metrics;
 mod options;
 mod parked;
 mod paths;
+mod prune;
 mod read;
+mod registry;
+mod scratch;
 mod shadow;
+mod snapshot;
 mod store;
 
 pub use check::LogFacts;
 pub use codec::Malformed;
+pub use compare::{Compared, compare};
 pub use definitions::ViewIdent;
 pub use delta::{Books, Commit, Delta, Fingerprint, Held, HeldChange, Reason, Rows, Standing, ViewChange, ViewTag};
 pub use error::Error;
@@ -37,6 +45,8 @@ pub use meta::{Identity, StoredView, ViewTotals};
 pub use metrics::StoreMetrics;
 pub use options::{Compression, Durability, StoreOptions};
 pub use parked::HeldKey;
+pub use prune::{Keep, prune};
 pub use read::{Page, ReadView, Row};
 pub use shadow::{Source, TakeOver};
+pub use snapshot::{Snapshot, SnapshotPart};
 pub use store::{ReadOnlyStore, Store};

@@ -32,6 +32,11 @@ pub(crate) fn generation(partition: &Path, number: u64) -> PathBuf {
     partition.join(format!("gen-{number}"))
 }
 
+/// The directory of a partition's snapshots.
+pub(crate) fn snapshots(partition: &Path) -> PathBuf {
+    partition.join("snapshots")
+}
+
 /// Kafka's rule for topic names, which also makes a name harmless as that of a directory.
 fn check_topic(topic: &str) -> Result<&str, Error> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

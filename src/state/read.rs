@@ -1,12 +1,12 @@
 //! Reads for queries: position and rows through one RocksDB snapshot, so that an answer never mixes two commits.
 
-use rocksdb::Snapshot;
+use rocksdb::{DB, DBRawIteratorWithThreadMode, Snapshot};
 
 use crate::position::{Offset, Position, Timestamp};
 use crate::state::delta::ViewTag;
 use crate::state::error::Error;
 use crate::state::generation::Generation;
-use crate::state::keys::{self, StoredRow};
+use crate::state::keys::{self, ROW_KEY_PREFIX, StoredRow};
 use crate::state::meta::{Progress, ViewTotals};
 use crate::state::{digest, options};
 
@@ -153,6 +153,19 @@ impl ReadView<'_> {
         Ok((key.to_vec(), self.row(view, key, stored)?))
     }
 
+    /// All rows of a view, from the first; the cache is left to those who need it.
+    pub(super) fn rows(&self, view: ViewTag) -> Result<ViewRows<'_>, Error> {
+        let mut start = Vec::new();
+        keys::row_key(view, &[], &mut start);
+        let mut reading = options::reading(false);
+        if let Some(end) = keys::after_prefix(&start) {
+            reading.set_iterate_upper_bound(end);
+        }
+        let mut entries = self.snapshot.raw_iterator_cf_opt(self.generation.family(keys::STATE)?, reading);
+        entries.seek(&start);
+        Ok(ViewRows { generation: self.generation, view, entries })
+    }
+
     fn row(&self, view: ViewTag, key: &[u8], stored: &[u8]) -> Result<Row, Error> {
         StoredRow::parse(stored).map(Row::from).map_err(|error| self.generation.bad_row(view, key, &error))
     }
@@ -189,5 +202,34 @@ impl ReadView<'_> {
             entries.next();
         }
         entries.status().map_err(|error| self.generation.rocks(error))
+    }
+}
+
+/// The rows of one view, one after the other.
+pub(super) struct ViewRows<'a> {
+    generation: &'a Generation,
+    view: ViewTag,
+    entries: DBRawIteratorWithThreadMode<'a, DB>,
+}
+
+impl ViewRows<'_> {
+    /// The record key and the stored value of the row at hand.
+    pub fn item(&self) -> Option<(&[u8], &[u8])> {
+        self.entries.item().map(|(key, value)| (&key[ROW_KEY_PREFIX..], value))
+    }
+
+    /// Goes to the row after it; there must be one at hand.
+    pub fn next(&mut self) {
+        self.entries.next();
+    }
+
+    /// What the stored value of the row says.
+    pub fn parse<'b>(&self, key: &[u8], stored: &'b [u8]) -> Result<StoredRow<'b>, Error> {
+        StoredRow::parse(stored).map_err(|error| self.generation.bad_row(self.view, key, &error))
+    }
+
+    /// Whether there were no more rows, or whether they could not be read.
+    pub fn end(&self) -> Result<(), Error> {
+        self.entries.status().map_err(|error| self.generation.rocks(error))
     }
 }

@@ -13,6 +13,7 @@ use crate::state::lock::DataLock;
 use crate::state::meta::Identity;
 use crate::state::options::{Shared, StoreOptions};
 use crate::state::paths;
+use crate::state::snapshot::SnapshotDesk;
 
 /// What outlives every generation: they hold it, so that the lock stays until the last one is closed.
 pub(crate) struct Root {
@@ -23,8 +24,9 @@ pub(crate) struct Root {
 
 /// The store, opened by the daemon. One per process and data directory.
 pub struct Store {
-    control: Control,
-    root: Arc<Root>,
+    pub(super) control: Control,
+    pub(super) root: Arc<Root>,
+    pub(super) desk: SnapshotDesk,
 }
 
 impl Store {
@@ -34,7 +36,7 @@ impl Store {
         let lock = DataLock::exclusive(root)?;
         let control = Control::open(root)?;
         let root = Root { shared: Shared::new(options), path: root.to_owned(), _lock: lock };
-        Ok(Arc::new(Store { control, root: Arc::new(root) }))
+        Ok(Arc::new(Store { control, root: Arc::new(root), desk: SnapshotDesk::default() }))
     }
 
     /// Opens what is there for reading, while no daemon runs: nothing is created or changed. No daemon can start as long

@@ -7,3 +7,4 @@ mod kill;
 mod laws;
 mod model;
 mod sharing;
+mod snapshots;
