@@ -167,6 +167,7 @@ impl Node for Fake {
             reason: None,
             log: "memory".to_owned(),
             uptime_seconds: 0.0,
+            replay: None,
             topics: Vec::new(),
         }
     }

@@ -17,6 +17,7 @@
 //! * [`serving`]: the definitions and generations that serve a topic at one moment.
 //! * [`node`], [`reads`]: answers. [`waiting`]: until they are as new as asked. [`admin`]: what an operator may ask.
 //! * [`replay`]: building every view again, beside live.
+//! * [`travel`]: rows as they were, and whether live is what its records give.
 
 pub mod admin;
 pub mod aggregate;
@@ -40,6 +41,7 @@ pub mod shard;
 mod start;
 pub mod supervisor;
 pub mod topic;
+pub mod travel;
 pub mod waiting;
 pub mod writer;
 

@@ -1,7 +1,8 @@
 //! The running node behind the faces' handle: status, reads, appends, probes, and the stop.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use ractor::ActorRef;
@@ -19,6 +20,7 @@ use super::replay::record::JobRecord;
 use super::replay::snapshots;
 use super::serving::{Serving, TopicShared};
 use super::supervisor::SupervisorMessage;
+use super::travel::audit::{AuditState, Audited, audit};
 use super::waiting;
 use crate::position::TopicPartition;
 use crate::record::NewRecord;
@@ -49,6 +51,9 @@ pub struct NodeShared {
     pub(super) jobs: Jobs,
     /// Held while a job is begun, so that there is one at a time.
     pub(super) beginning: Mutex<()>,
+    /// Set when whoever reads the log for a question has to end.
+    pub(super) questions_end: Arc<AtomicBool>,
+    pub(super) audited: Arc<AuditState>,
     /// Ends with the node.
     companions: Mutex<Vec<JoinHandle<()>>>,
     pub(super) topics: Vec<Arc<TopicShared>>,
@@ -72,6 +77,8 @@ impl NodeShared {
             parts,
             jobs,
             beginning: Mutex::new(()),
+            questions_end: Arc::default(),
+            audited: Arc::default(),
             companions: Mutex::default(),
             topics,
             failed,
@@ -91,6 +98,14 @@ impl NodeShared {
         let mut companions = self.companions.lock().unwrap_or_else(PoisonError::into_inner);
         if self.parts.consume {
             companions.push(tokio::spawn(snapshots::keep(self.clone())));
+            let audited = Audited {
+                log: self.parts.log.clone(),
+                store: self.parts.store.clone(),
+                topics: self.topics.clone(),
+                began: BTreeMap::new(),
+                stop: self.questions_end.clone(),
+            };
+            companions.push(tokio::spawn(audit(audited, self.audited.clone(), self.parts.audit)));
         }
         drop(companions);
         self.ready.store(true, Ordering::Release);
@@ -132,6 +147,7 @@ impl NodeShared {
     /// Stops everything in good order, within a bound. The log stays open: it is its owner's to close.
     pub async fn stop(self: Arc<Self>, within: Duration) -> StopReport {
         self.stopping.store(true, Ordering::Release);
+        self.questions_end.store(true, Ordering::Release);
         let companions = std::mem::take(&mut *self.companions.lock().unwrap_or_else(PoisonError::into_inner));
         for companion in companions {
             companion.abort();
@@ -305,6 +321,10 @@ impl Node for NodeShared {
         let mut checks = vec![Check { name: "node".to_owned(), ok: state == NodeState::Ready, detail }];
         if let Some(broken) = &*self.log_broken.borrow() {
             checks.push(Check { name: "log".to_owned(), ok: false, detail: broken.clone() });
+        }
+        if let Some(diverged) = self.audited.diverged() {
+            // Told, and no reason to be taken out of service: the other rows are as right as before.
+            checks.push(Check { name: "audit".to_owned(), ok: true, detail: diverged });
         }
         for topic in &self.topics {
             for partition in &topic.serving().partitions {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::inheritance::{Inheritance, LiveViews, inherit};
 use super::node::{NodeParts, NodeShared};
 use super::opening;
-use super::plan::{FlowOptions, OnChange, NodePlan, Running, StartError};
+use super::plan::{FlowOptions, NodePlan, OnChange, Running, StartError};
 use super::replay::jobs::Jobs;
 use super::serving::{self, Mode, Serving, TopicParts, TopicShared, idents};
 use super::supervisor::{NodeStart, Supervisor};
@@ -87,11 +87,12 @@ fn open(
         let found = store.live(&at).map_err(|source| StartError::Store { at, source })?;
         live.push(found.map(|live| LiveViews { position: live.position, views: live.views }));
     }
-    let (idents, definitions, frozen, pending) = match inherit(&parts.name, &live, &parts.wanted, &parts.previous, on_change)? {
-        Inheritance::Same => (idents(&parts.wanted), parts.wanted.clone(), None, Vec::new()),
-        Inheritance::Runs { definitions, changes } => (idents(&definitions), definitions, None, changes),
-        Inheritance::Frozen { changes, missing } => (stored(&live), Arc::from([]), Some(missing), changes),
-    };
+    let (idents, definitions, frozen, pending) =
+        match inherit(&parts.name, &live, &parts.wanted, &parts.previous, on_change)? {
+            Inheritance::Same => (idents(&parts.wanted), parts.wanted.clone(), None, Vec::new()),
+            Inheritance::Runs { definitions, changes } => (idents(&definitions), definitions, None, changes),
+            Inheritance::Frozen { changes, missing } => (stored(&live), Arc::from([]), Some(missing), changes),
+        };
     let generations = opening::open_topic(log, store, info, &idents, parts.history)?;
     let mode = match frozen {
         Some(why) => Mode::Frozen(why),

@@ -48,11 +48,10 @@ async fn reach(topic: &str, serving: &Serving, want: &PositionVector) -> Result<
 }
 
 /// What readers see.
-fn applied(topic: &str, serving: &Serving) -> PositionVector {
+pub fn applied(topic: &str, serving: &Serving) -> PositionVector {
     let mut have = PositionVector::new(topic);
     for published in &serving.partitions {
         have.raise(published.setting().at.partition, *published.applied.borrow());
     }
     have
 }
-

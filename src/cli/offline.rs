@@ -94,7 +94,12 @@ impl Offline {
                 };
                 partitions.push(partition_status(generation, end));
             }
-            topics.push(TopicStatus { name: name.clone(), partitions, views: view_status(generations), pending: Vec::new() });
+            topics.push(TopicStatus {
+                name: name.clone(),
+                partitions,
+                views: view_status(generations),
+                pending: Vec::new(),
+            });
         }
         let status = Status {
             node: config.node.name.clone(),

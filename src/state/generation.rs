@@ -31,6 +31,7 @@ pub struct Generation {
     written: Mutex<Written>,
     shown: Arc<Shown>,
     durable: AtomicU64,
+    began: AtomicU64,
     /// Whoever may write the directory has it alone in this process, until the database is closed.
     slot: Option<Slot>,
     pub(super) root: Arc<Root>,
@@ -110,6 +111,11 @@ impl Generation {
         Position(self.durable.load(Ordering::Acquire))
     }
 
+    /// The generation has seen nothing below it: 0, unless it was made to begin later, or the log did.
+    pub fn began(&self) -> Position {
+        Position(self.began.load(Ordering::Acquire))
+    }
+
     /// The last record that was applied.
     pub fn last(&self) -> Option<Fingerprint> {
         self.written().progress.last
@@ -128,6 +134,10 @@ impl Generation {
 
     pub(super) fn publish_applied(&self, position: Position) {
         self.shown.applied.store(position.0, Ordering::Release);
+    }
+
+    pub(super) fn publish_began(&self, position: Position) {
+        self.began.store(position.0, Ordering::Release);
     }
 
     pub(super) fn publish_durable(&self, position: Position) {
@@ -186,6 +196,7 @@ impl Opened {
                 let mut progress = Vec::new();
                 Progress { position: start, last: None }.encode(&mut progress);
                 batch.put_cf(family, keys::meta_position(), progress);
+                batch.put_cf(family, keys::meta_began(), start.0.to_be_bytes());
             }
         }
         for view in &matched.changed {
@@ -297,6 +308,7 @@ impl Opened {
         read_only: bool,
     ) -> Result<Generation, Error> {
         let progress = self.progress()?;
+        let began = self.read(&keys::meta_began(), |stored| Bytes::new("beginning", stored).u64())?;
         let mut totals = Vec::with_capacity(views.len());
         for view in &views {
             totals.push(self.totals(view.tag)?);
@@ -315,6 +327,7 @@ impl Opened {
             written: Mutex::new(Written::new(progress, totals)),
             shown: Arc::new(Shown { views, applied: AtomicU64::new(position) }),
             durable: AtomicU64::new(position),
+            began: AtomicU64::new(began.unwrap_or_default()),
             slot: None,
             root: Arc::clone(root),
         })

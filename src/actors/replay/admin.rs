@@ -1,5 +1,6 @@
 //! What the node answers an operator.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cut;
@@ -14,6 +15,8 @@ use crate::actors::handle::{BoxFuture, ReadError, Reading, Row};
 use crate::actors::node::NodeShared;
 use crate::actors::reads;
 use crate::actors::serving::{TopicShared, idents};
+use crate::actors::travel::Travel;
+use crate::actors::waiting;
 use crate::position::{PositionVector, TopicPartition};
 use crate::state::{self, Books, Generation, Snapshot};
 use crate::views::Definitions;
@@ -60,6 +63,18 @@ impl NodeShared {
         let mut vector = PositionVector::new(topic.name());
         cuts.iter().for_each(|cut| vector.raise(cut.partition, cut.cut));
         Ok(vector)
+    }
+
+    /// The history of a topic, for questions; they end when the node stops.
+    fn travel<'a>(&'a self, topic: &'a TopicShared) -> Travel<'a> {
+        Travel::new(
+            &*self.parts.log,
+            &self.parts.store,
+            &topic.parts,
+            &topic.serving(),
+            BTreeMap::new(),
+            self.questions_end.clone(),
+        )
     }
 
     fn arc(&self) -> Result<Arc<NodeShared>, ReplayError> {
@@ -128,7 +143,12 @@ fn readable(generation: &Generation, definitions: &Definitions) -> Result<(), St
         let page = read.list(view.tag, b"", None, TRIED).map_err(|error| error.to_string())?;
         for (key, row) in page.rows {
             definition.decode(&row.json).map_err(|why| {
-                format!("view `{}`, key \"{}\": version {} cannot read its row: {why}", view.name, key.escape_ascii(), definition.version())
+                format!(
+                    "view `{}`, key \"{}\": version {} cannot read its row: {why}",
+                    view.name,
+                    key.escape_ascii(),
+                    definition.version()
+                )
             })?;
         }
     }
@@ -186,7 +206,9 @@ impl Admin for NodeShared {
                 return Err(ReplayError::Bad(format!("topic `{unknown}` is not processed here")));
             }
             let mut taken = Vec::new();
-            for topic in node.topics.iter().filter(|topic| topics.is_empty() || topics.iter().any(|t| t == topic.name())) {
+            for topic in
+                node.topics.iter().filter(|topic| topics.is_empty() || topics.iter().any(|t| t == topic.name()))
+            {
                 taken.push(snapshots::info(&snapshots::take(&node, topic, "operator").await?));
             }
             Ok(taken)
@@ -227,8 +249,10 @@ impl Admin for NodeShared {
         self.asking(move |node| {
             let topic = node.topic_of(&question.view).map_err(no_view)?;
             let resolve = |text: &Option<String>| text.as_deref().map(|text| node.resolve(topic, text)).transpose();
-            let (from, to) = (resolve(&question.from)?, resolve(&question.to)?);
-            node.travel(topic).explain(&question.view, &question.key, from.as_ref(), to.as_ref(), question.limit)
+            let from = resolve(&question.from)?;
+            let to = resolve(&question.to)?.unwrap_or_else(|| waiting::applied(topic.name(), &topic.serving()));
+            let limit = question.limit;
+            node.travel(topic).explain(&question.view, &question.key, from.as_ref(), &to, limit)
         })
     }
 
@@ -241,7 +265,12 @@ impl Admin for NodeShared {
         })
     }
 
-    fn peek(&self, view: &str, key: Vec<u8>, id: Option<u64>) -> BoxFuture<'_, Result<Reading<Option<Row>>, ReadError>> {
+    fn peek(
+        &self,
+        view: &str,
+        key: Vec<u8>,
+        id: Option<u64>,
+    ) -> BoxFuture<'_, Result<Reading<Option<Row>>, ReadError>> {
         let view = view.to_owned();
         Box::pin(async move {
             let topic = self.topic_of(&view)?.name().to_owned();

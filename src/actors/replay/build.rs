@@ -123,7 +123,8 @@ fn open_generation(
         Base::Genesis | Base::Empty => Source::Nothing { position: plan.from },
         Base::Snapshot { snapshot, .. } => store.snapshot_source(snapshot, &shadow.at())?,
         Base::Previous { generation } => {
-            let gone = format!("{}: generation {generation} is not there any more; a replay makes a new one", shadow.at());
+            let gone =
+                format!("{}: generation {generation} is not there any more; a replay makes a new one", shadow.at());
             return Err(Halt::Failed(gone));
         }
     };

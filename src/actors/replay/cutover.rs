@@ -110,10 +110,8 @@ async fn at_the_barrier(
     if job.cancelled() {
         return Err(Halt::Cancelled);
     }
-    let switches: Vec<Switch> = workers
-        .iter()
-        .map(|worker| Switch { at: worker.at().clone(), to: worker.generation().number() })
-        .collect();
+    let switches: Vec<Switch> =
+        workers.iter().map(|worker| Switch { at: worker.at().clone(), to: worker.generation().number() }).collect();
     let at = now();
     let done = job.with(|record| {
         (record.phase, record.ended, record.reason) = (Phase::Done, Some(at), None);

@@ -8,8 +8,8 @@ use tokio::sync::{Notify, watch};
 use super::gate::Gate;
 use super::rebuild::Gauge;
 use super::record::JobRecord;
-use crate::actors::handle::ReplayBrief;
 use super::words::{JobStatus, PartitionProgress, Phase, TopicProgress};
+use crate::actors::handle::ReplayBrief;
 use crate::position::{Position, Timestamp, TopicPartition};
 use crate::state::{self, Generation, Store};
 
@@ -194,12 +194,9 @@ impl Job {
                     topic.done += done;
                     topic.total += total;
                 }
-                None => topics.push(TopicProgress {
-                    topic: shadow.topic.clone(),
-                    partitions: vec![partition],
-                    done,
-                    total,
-                }),
+                None => {
+                    topics.push(TopicProgress { topic: shadow.topic.clone(), partitions: vec![partition], done, total })
+                }
             }
         }
         let left: u64 = topics.iter().map(|topic| topic.total - topic.done).sum();

@@ -6,9 +6,7 @@ use super::build;
 use super::drive::drive;
 use super::job::{Job, now};
 use super::record::{JobRecord, ShadowRecord, TopicRecord, ViewText};
-use super::words::{
-    BaseChoice, JobAction, JobKind, JobStatus, Phase, ReplayError, ReplayPlan, ReplayRequest,
-};
+use super::words::{BaseChoice, JobAction, JobKind, JobStatus, Phase, ReplayError, ReplayPlan, ReplayRequest};
 use crate::actors::node::NodeShared;
 use crate::actors::plan::OnChange;
 use crate::actors::serving::{TopicShared, idents};
@@ -102,11 +100,17 @@ impl NodeShared {
         }
         let names: Vec<String> = changed.iter().map(|topic| topic.name().to_owned()).collect();
         if self.parts.replay.on_change == OnChange::Wait {
-            tracing::warn!(topics = names.join(", "), "definitions have changed: live goes on as it was made until `segno replay --from <time>` has built the new rows");
+            tracing::warn!(
+                topics = names.join(", "),
+                "definitions have changed: live goes on as it was made until `segno replay --from <time>` has built the new rows"
+            );
             return;
         }
         if self.declined(&changed) {
-            tracing::warn!(topics = names.join(", "), "these definitions were rolled back before and are not built again by themselves; `segno replay` does it");
+            tracing::warn!(
+                topics = names.join(", "),
+                "these definitions were rolled back before and are not built again by themselves; `segno replay` does it"
+            );
             return;
         }
         let node = self.clone();
@@ -188,11 +192,7 @@ impl NodeShared {
     }
 
     /// Does what an operator asks of a job.
-    pub(super) async fn act_on(
-        self: &Arc<Self>,
-        id: Option<u64>,
-        action: JobAction,
-    ) -> Result<JobStatus, ReplayError> {
+    pub(super) async fn act_on(self: &Arc<Self>, id: Option<u64>, action: JobAction) -> Result<JobStatus, ReplayError> {
         let job = self.jobs.find(id)?;
         let (id, phase) = (job.id(), job.phase());
         let store = self.parts.store.clone();
@@ -208,7 +208,9 @@ impl NodeShared {
             }
             JobAction::Cancel if phase.ended() => {
                 return Err(ReplayError::NotNow(match phase {
-                    Phase::Done => format!("job {id} is done; `segno replay rollback {id}` brings the previous rows back"),
+                    Phase::Done => {
+                        format!("job {id} is done; `segno replay rollback {id}` brings the previous rows back")
+                    }
                     _ => format!("job {id} is {phase} already"),
                 }));
             }
@@ -216,7 +218,9 @@ impl NodeShared {
                 job.cancel();
                 job.released().await;
                 if job.phase() == Phase::Done {
-                    let why = format!("job {id} had cut over before; `segno replay rollback {id}` brings the previous rows back");
+                    let why = format!(
+                        "job {id} had cut over before; `segno replay rollback {id}` brings the previous rows back"
+                    );
                     return Err(ReplayError::NotNow(why));
                 }
             }

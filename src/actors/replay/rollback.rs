@@ -120,7 +120,10 @@ fn previous(of: &JobRecord, shadow: &ShadowRecord, live: Option<LiveInfo>) -> Re
     let at = shadow.at();
     let live = live.ok_or_else(|| ReplayError::Failed(format!("{at} has no live generation")))?;
     if Some(live.number) != shadow.generation {
-        let why = format!("{at}: generation {} is live, which job {} has not made: roll back what came after it", live.number, of.id);
+        let why = format!(
+            "{at}: generation {} is live, which job {} has not made: roll back what came after it",
+            live.number, of.id
+        );
         return Err(ReplayError::NotNow(why));
     }
     match live.previous {

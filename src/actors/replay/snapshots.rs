@@ -85,7 +85,11 @@ fn last_of(store: &Store, topic: &TopicShared) -> Last {
 }
 
 /// Takes a snapshot of what serves the topic, and prunes.
-pub async fn take(node: &Arc<NodeShared>, topic: &Arc<TopicShared>, why: &'static str) -> Result<Snapshot, ReplayError> {
+pub async fn take(
+    node: &Arc<NodeShared>,
+    topic: &Arc<TopicShared>,
+    why: &'static str,
+) -> Result<Snapshot, ReplayError> {
     let (store, generations) = (node.parts.store.clone(), topic.serving().generations());
     let options = &node.parts.snapshots;
     let keep = Keep { keep: options.keep, daily: options.keep_daily, ..Keep::default() };
@@ -104,7 +108,8 @@ pub async fn take(node: &Arc<NodeShared>, topic: &Arc<TopicShared>, why: &'stati
 /// Removes the snapshots of a topic that the policy does not keep. One that an operator has taken is his to delete.
 fn thin_out(store: &Store, topic: &str, keep: &Keep) -> Result<(), state::Error> {
     let snapshots = store.snapshots()?;
-    let own = |snapshot: &&Snapshot| snapshot.topic == topic && snapshot.damaged.is_none() && snapshot.why != "operator";
+    let own =
+        |snapshot: &&Snapshot| snapshot.topic == topic && snapshot.damaged.is_none() && snapshot.why != "operator";
     let listed: Vec<_> = snapshots.iter().filter(own).map(|one| (one.id, one.taken, token(one))).collect();
     for id in prune(&listed, now(), keep) {
         store.delete_snapshot(id)?;

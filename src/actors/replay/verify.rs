@@ -58,7 +58,10 @@ struct PartitionVerdict {
 
 enum Answer {
     /// Live stands below the rebuild.
-    Behind { live: Position, new: Position },
+    Behind {
+        live: Position,
+        new: Position,
+    },
     Stopped,
     Compared(PartitionVerdict),
 }
@@ -94,11 +97,8 @@ pub async fn verify(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Re
     let mut views: Vec<ViewVerdict> = Vec::new();
     let mut digests: Vec<(u128, u128)> = Vec::new();
     let mut refused = None;
-    let must: Vec<String> = topics
-        .iter()
-        .filter(|topic| must_be_identical(&record, topic))
-        .map(|topic| topic.topic.clone())
-        .collect();
+    let must: Vec<String> =
+        topics.iter().filter(|topic| must_be_identical(&record, topic)).map(|topic| topic.topic.clone()).collect();
     for (partition, verdict) in found {
         match at.iter_mut().find(|token| *token.topic == *partition.topic) {
             Some(token) => token.raise(partition.partition, verdict.position),
@@ -174,12 +174,8 @@ fn empty_verdict(topic: &str, view: &Verdict) -> ViewVerdict {
 
 /// The words for rows that are not the same though nothing has changed.
 pub fn differs_all_the_same(view: &ViewVerdict) -> String {
-    let first: Vec<String> = view
-        .samples
-        .iter()
-        .take(3)
-        .map(|row| format!("partition {} key \"{}\"", row.partition, row.key))
-        .collect();
+    let first: Vec<String> =
+        view.samples.iter().take(3).map(|row| format!("partition {} key \"{}\"", row.partition, row.key)).collect();
     format!(
         "topic `{}`, view `{}`: the same definitions gave other rows ({} added, {} removed, {} changed; first: {}), so \
          there is no cut-over. Either a fold is not pure (a clock, random numbers, the order of a HashMap), or the code of \
@@ -196,11 +192,7 @@ pub fn differs_all_the_same(view: &ViewVerdict) -> String {
 }
 
 /// Compares one partition, waiting for live where that has to come up first.
-async fn compare(
-    node: Arc<NodeShared>,
-    worker: &Worker,
-    topic: Option<TopicReplay>,
-) -> Result<PartitionVerdict, Halt> {
+async fn compare(node: Arc<NodeShared>, worker: &Worker, topic: Option<TopicReplay>) -> Result<PartitionVerdict, Halt> {
     let at = worker.at().clone();
     let missing = || Halt::Failed(format!("{at} is not a partition of this node any more"));
     let topic = Arc::new(topic.ok_or_else(missing)?);
