@@ -192,6 +192,14 @@ impl Log for Tripping {
         self.log.positions_at(topic, partitions, time)
     }
 
+    fn volume(&self, at: &TopicPartition, from: Position, to: Position) -> streams::Result<streams::Volume> {
+        self.log.volume(at, from, to)
+    }
+
+    fn compacted(&self, topic: &str) -> streams::Result<Option<bool>> {
+        self.log.compacted(topic)
+    }
+
     fn readers(
         &self,
         topic: &str,
