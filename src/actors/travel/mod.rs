@@ -22,6 +22,8 @@ mod fold;
 mod places;
 mod sample;
 mod scan;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 
 use std::collections::BTreeMap;
