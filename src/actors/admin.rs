@@ -109,7 +109,7 @@ pub struct AsOf {
 /// What an answer took.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// The base that the fold began with: `genesis` or `snapshot N`.
+    /// The base that the fold began with: `genesis` or `snapshot N`; `live` when the row has not changed since the cut.
     pub base: String,
     /// Records read from the log.
     pub records: u64,

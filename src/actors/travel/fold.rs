@@ -1,11 +1,10 @@
 //! Folds some keys of one partition into a generation in memory, with the shard that live folds with.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use xxhash_rust::xxh3::Xxh3Builder;
 
 use super::base::Base;
 use super::{MEMORY, Served, Travel, fold_failed, store_failed};
@@ -29,7 +28,24 @@ const PAGE: usize = 256;
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(4));
 
 /// The keys of a fold, each with the bytes that its row takes.
-pub(super) type Keys = HashMap<Box<[u8]>, usize, Xxh3Builder>;
+pub(super) type Keys = HashMap<Box<[u8]>, usize, BuildHasherDefault<KeyHasher>>;
+
+/// [`key_hash`] for a table: every record of a scan is looked up once.
+#[derive(Default)]
+pub(super) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 ^= key_hash(bytes);
+    }
+
+    /// The length, which the hash of the bytes knows already.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// A set of one key.
 pub(super) fn one(key: &[u8]) -> Keys {

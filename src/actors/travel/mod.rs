@@ -77,15 +77,7 @@ impl Served {
     }
 
     fn tag(&self, generation: &Generation) -> Result<ViewTag, ReplayError> {
-        let missing = || {
-            ReplayError::Refused(format!(
-                "{}: the rows of view `{}` were not made by the definition at hand (version {}), so that its history \
-                 cannot be folded again: replay the topic first, or start with the definition that made the rows",
-                generation.at(),
-                self.ident.name,
-                self.ident.version
-            ))
-        };
+        let missing = || not_at_hand(&generation.at().topic, &self.ident.name);
         self.among(generation.views()).map(|view| view.tag).ok_or_else(missing)
     }
 }
@@ -107,8 +99,11 @@ impl<'a> Travel<'a> {
     fn served(&self, view: &str) -> Result<Served, ReplayError> {
         let found = self.definitions.iter().find(|definition| definition.name() == view);
         let definition = found.cloned().ok_or_else(|| {
-            let known: Vec<&str> = self.definitions.iter().map(|definition| definition.name()).collect();
             let topic = &self.topic.name;
+            if self.live.iter().any(|live| live.views().iter().any(|stored| stored.name == view)) {
+                return not_at_hand(topic, view);
+            }
+            let known: Vec<&str> = self.definitions.iter().map(|definition| definition.name()).collect();
             ReplayError::Bad(format!("topic `{topic}` has no view `{view}`; there are: {}", known.join(", ")))
         })?;
         let ident = ViewIdent { name: view.to_owned(), version: definition.version(), text: definition.text() };
@@ -141,6 +136,14 @@ impl<'a> Travel<'a> {
             ))
         })
     }
+}
+
+/// Rows that were made by another definition, which cannot fold them again.
+fn not_at_hand(topic: &str, view: &str) -> ReplayError {
+    ReplayError::Refused(format!(
+        "topic `{topic}`: the definition that made the rows of view `{view}` is not at hand, so that its history cannot be \
+         folded again: ask without a time, start with the definition that made the rows, or replay the topic first"
+    ))
 }
 
 fn store_failed(error: state::Error) -> ReplayError {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::oracle::{Op, name, ops, write};
 use super::*;
 use crate::actors::admin::Explanation;
+use crate::state::{Delta, Held, HeldChange, Reason};
 
 fn decisions() -> impl Strategy<Value = (Decision, Decision)> {
     let rejected = prop_oneof![Just(Decision::Park), Just(Decision::Skip), Just(Decision::DeadLetter)];
@@ -16,7 +17,7 @@ fn ledger(json: &serde_json::value::RawValue) -> Ledger {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     /// Law *Pure*: a row as of a cut is the fold of what lies below it, whatever the base.
     #[test]
@@ -131,6 +132,46 @@ fn a_key_is_found_wherever_its_producer_has_put_it() {
     assert_eq!(nobody.cost.records, 6);
     let history = travel.explain("ledger", b"nobody", None, &cut(&ends), 5).unwrap();
     assert!(history.steps.is_empty() && history.before.is_none());
+}
+
+/// A fold that hung in live is not tried here, where nobody watches over it.
+#[test]
+fn what_never_came_back_in_live_is_not_tried_again() {
+    let stage = Stage::new(1, Policy::default());
+    stage.add(0, "a", 1);
+    stage.feed(1);
+    let value = r#"{"event_type":"Add","payload":{"amount":1}}"#;
+    stage.append(0, "a", Some(value));
+    let live = &stage.live[0];
+    let hung = Held {
+        view: live.tags()[0],
+        standing: Standing::Parked,
+        reason: Reason::Overran,
+        detail: String::new(),
+        attempts: 3,
+        offset: Offset(1),
+        timestamp: Timestamp(1),
+        key: Some(b"a".to_vec()),
+        value: Some(value.as_bytes().to_vec()),
+        headers: Vec::new(),
+    };
+    let mut delta = Delta::new(1);
+    delta.held.push(HeldChange::Put(hung));
+    (delta.views[0].books.consumed, delta.views[0].books.parked) = (1, 1);
+    live.commit(&Commit { deltas: vec![delta], position: Position(2), last: None }).unwrap();
+    stage.add(0, "a", 1);
+    stage.feed(1);
+    let steps = stage.travel().explain("ledger", b"a", None, &cut(&[Position(3)]), 9).unwrap().steps;
+    let told: Vec<_> = steps.iter().map(|step| (&*step.outcome, step.detail.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            ("applied", None),
+            ("parked", Some("the fold ran over its time limit")),
+            ("parked", Some("queues behind an earlier event that is parked"))
+        ]
+    );
+    assert_eq!(ledger(steps[2].state.as_deref().unwrap()).balance, 1);
 }
 
 #[test]
