@@ -1,6 +1,5 @@
 //! The running node behind the faces' handle: status, reads, appends, probes, and the stop.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -102,7 +101,6 @@ impl NodeShared {
                 log: self.parts.log.clone(),
                 store: self.parts.store.clone(),
                 topics: self.topics.clone(),
-                began: BTreeMap::new(),
                 stop: self.questions_end.clone(),
             };
             companions.push(tokio::spawn(audit(audited, self.audited.clone(), self.parts.audit)));

@@ -1,6 +1,5 @@
 //! What the node answers an operator.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cut;
@@ -67,14 +66,7 @@ impl NodeShared {
 
     /// The history of a topic, for questions; they end when the node stops.
     fn travel<'a>(&'a self, topic: &'a TopicShared) -> Travel<'a> {
-        Travel::new(
-            &*self.parts.log,
-            &self.parts.store,
-            &topic.parts,
-            &topic.serving(),
-            BTreeMap::new(),
-            self.questions_end.clone(),
-        )
+        Travel::new(&*self.parts.log, &self.parts.store, &topic.parts, &topic.serving(), self.questions_end.clone())
     }
 
     fn arc(&self) -> Result<Arc<NodeShared>, ReplayError> {

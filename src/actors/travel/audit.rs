@@ -3,8 +3,8 @@
 //! It finds what no digest can: a fold that is not a function of its events (it reads a clock, random numbers, a map
 //! without order), code that was changed under the same version, and a row that was changed outside of the flow.
 //!
-//! A step picks a random view and partition and a handful of random rows, and reads the log once for all of them, from a
-//! snapshot or the beginning, over at most a million records. Of rows that cannot be compared (too far from every base,
+//! A step picks a random view and partition and a handful of random rows, and reads the log once for all of them, over at
+//! most a million records, from a snapshot of the same generation (or the beginning of the log, for the first one). Of rows that cannot be compared (too far from every base,
 //! an event waiting, or set aside for something that may pass) it counts why.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use super::{Served, Travel, base::Candidate};
 use crate::actors::plan::AuditOptions;
 use crate::actors::replay::words::ReplayError;
 use crate::actors::serving::{Mode, Serving, TopicShared};
-use crate::position::{Offset, PartitionId, Position, TopicPartition};
+use crate::position::{Offset, Position, TopicPartition};
 use crate::state::{Generation, Row, Store};
 use crate::streams::Log;
 use crate::telemetry::names;
@@ -41,8 +41,6 @@ pub struct Audited {
     pub log: Arc<dyn Log>,
     pub store: Arc<Store>,
     pub topics: Vec<Arc<TopicShared>>,
-    /// As in [`Travel::began`], by topic.
-    pub began: BTreeMap<String, BTreeMap<PartitionId, Position>>,
     /// Ends the audit.
     pub stop: Arc<AtomicBool>,
 }
@@ -174,6 +172,11 @@ impl Auditor {
         Auditor { audited, state, random: Random(seed), records: RECORDS, keys: KEYS }
     }
 
+    /// The topics whose rows are compared.
+    pub fn topics(&self) -> &[Arc<TopicShared>] {
+        &self.audited.topics
+    }
+
     /// Picks some rows of one view and partition and compares them with a fold of their records. Blocks.
     pub fn step(&mut self) -> Result<AuditOutcome, ReplayError> {
         if self.audited.topics.is_empty() {
@@ -183,9 +186,8 @@ impl Auditor {
         let topic = &audited.topics[self.random.below(audited.topics.len())];
         let serving = topic.serving();
         self.state.look_again(topic.name(), &serving);
-        let began = audited.began.get(topic.name()).cloned().unwrap_or_default();
         let (log, stop) = (&*audited.log, audited.stop.clone());
-        let travel = Travel::new(log, &audited.store, &topic.parts, &serving, began, stop);
+        let travel = Travel::new(log, &audited.store, &topic.parts, &serving, stop);
         if travel.live.is_empty() || travel.definitions.is_empty() {
             return Ok(AuditOutcome::Nothing);
         }
@@ -205,7 +207,9 @@ impl Auditor {
                 _ => AuditOutcome::Skipped(Skip::SetAside),
             });
         }
-        let candidate = match self.choose(travel.candidates(&served, live.at(), picked.position)?, picked.position) {
+        let mut candidates = travel.candidates(&served, live.at(), picked.position)?;
+        candidates.retain(|candidate| candidate.of_its_own(&live));
+        let candidate = match self.choose(candidates, picked.position) {
             Ok(candidate) => candidate,
             Err(skip) => return Ok(self.skip(topic.name(), skip, picked.rows.len())),
         };

@@ -13,7 +13,20 @@ use crate::streams::Watermarks;
 pub(super) struct Candidate {
     /// `None`: the beginning of the log.
     pub snapshot: Option<u64>,
+    /// The generation that the snapshot was taken of.
+    generation: u64,
     pub position: Position,
+}
+
+impl Candidate {
+    /// Whether the generation has itself been folded from this state. One that a replay has made of a snapshot may have
+    /// taken over rows that other definitions made, and then the beginning of the log gives other rows, rightly.
+    pub fn of_its_own(&self, live: &Generation) -> bool {
+        match self.snapshot {
+            Some(_) => self.generation == live.number(),
+            None => live.number() == 0,
+        }
+    }
 }
 
 /// A base that is open.
@@ -70,7 +83,7 @@ impl Travel<'_> {
         let whole = self.log.compacted(&self.topic.name).map_err(log_failed)? != Some(true);
         if whole && start <= began {
             // Before it began the history is empty.
-            found.push(Candidate { snapshot: None, position: began.min(cut) });
+            found.push(Candidate { snapshot: None, generation: 0, position: began.min(cut) });
         }
         Ok(found)
     }
@@ -95,18 +108,19 @@ impl Travel<'_> {
         Err(self.refused(served, at, cut)?)
     }
 
-    /// Opens a base; `None`, and a line in the log, when it is damaged or gone meanwhile.
+    /// Opens a base; `None` when it is of another history, and, with a line in the log, when it is damaged or gone
+    /// meanwhile.
     pub(super) fn open(&self, at: &TopicPartition, candidate: Candidate) -> Option<Base> {
         let Some(id) = candidate.snapshot else { return Some(Base { candidate, generation: None }) };
         match self.store.open_snapshot(id, at) {
-            Ok(generation) if generation.applied() == candidate.position => {
-                Some(Base { candidate, generation: Some(generation) })
-            }
-            Ok(generation) => {
+            Ok(generation) if generation.applied() != candidate.position => {
                 let (said, found) = (candidate.position.0, generation.applied().0);
                 tracing::warn!(%at, snapshot = id, said, found, "the snapshot is not at its position; not used");
                 None
             }
+            // Of a history that began elsewhere.
+            Ok(generation) if generation.began() != self.began(at.partition) => None,
+            Ok(generation) => Some(Base { candidate, generation: Some(generation) }),
             Err(error) => {
                 tracing::warn!(%at, snapshot = id, %error, "the snapshot cannot be opened; not used");
                 None
@@ -114,10 +128,9 @@ impl Travel<'_> {
         }
     }
 
-    /// The snapshots of the partition that know the view by this definition and belong to live's history.
+    /// The snapshots of the partition that know the view by this definition.
     fn usable(&self, served: &Served, at: &TopicPartition) -> Result<Vec<Candidate>, ReplayError> {
         let live = self.live.iter().find(|generation| generation.at() == at);
-        let began = self.began(at.partition);
         let mut found = Vec::new();
         for snapshot in self.store.snapshots().map_err(store_failed)? {
             if snapshot.topic != self.topic.name || snapshot.damaged.is_some() {
@@ -125,11 +138,9 @@ impl Travel<'_> {
             }
             let part = snapshot.parts.iter().find(|part| part.at == *at && served.among(&part.views).is_some());
             let Some(part) = part else { continue };
-            // A generation without its beginning has a history of its own.
-            let related = began == Position::ZERO || live.is_some_and(|live| live.number() == part.generation);
-            let same_log = live.is_none_or(|live| *live.identity() == part.identity);
-            if related && same_log {
-                found.push(Candidate { snapshot: Some(snapshot.id), position: part.position });
+            if live.is_none_or(|live| *live.identity() == part.identity) {
+                let (snapshot, generation) = (Some(snapshot.id), part.generation);
+                found.push(Candidate { snapshot, generation, position: part.position });
             }
         }
         Ok(found)

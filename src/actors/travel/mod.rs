@@ -26,7 +26,6 @@ mod scan;
 mod tests;
 pub mod verify;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -50,9 +49,6 @@ pub struct Travel<'a> {
     pub definitions: Definitions,
     /// The generations that serve, in the order of their partitions.
     pub live: Vec<Arc<Generation>>,
-    /// Where the history of a live generation begins, if not at 0: one that was made with the base `empty`, or on a log
-    /// whose beginning was gone already (`history = "retained"`). Snapshots of other generations are then of no use.
-    pub began: BTreeMap<PartitionId, Position>,
     /// Ends every question with [`ReplayError::Stopping`].
     pub stop: Arc<AtomicBool>,
 }
@@ -89,11 +85,10 @@ impl<'a> Travel<'a> {
         store: &'a Store,
         topic: &'a TopicParts,
         serving: &Serving,
-        began: BTreeMap<PartitionId, Position>,
         stop: Arc<AtomicBool>,
     ) -> Travel<'a> {
         let (definitions, live) = (serving.definitions.clone(), serving.generations());
-        Travel { log, store, topic, definitions, live, began, stop }
+        Travel { log, store, topic, definitions, live, stop }
     }
 
     fn served(&self, view: &str) -> Result<Served, ReplayError> {
@@ -112,8 +107,7 @@ impl<'a> Travel<'a> {
 
     /// Where the history of the partition begins, as the live generation knows it.
     fn began(&self, partition: PartitionId) -> Position {
-        let live = self.live.get(partition.0 as usize).map(|live| live.began());
-        self.began.get(&partition).copied().or(live).unwrap_or(Position::ZERO)
+        self.live.get(partition.0 as usize).map_or(Position::ZERO, |live| live.began())
     }
 
     /// Refuses a cut of another topic.

@@ -15,7 +15,6 @@ fn auditor(stage: Stage, seed: u64) -> (Auditor, Arc<AuditState>, tempfile::Temp
         log: Arc::new(stage.log),
         store: stage.store,
         topics: vec![Arc::new(stage.shared)],
-        began: BTreeMap::new(),
         stop: Arc::default(),
     };
     (Auditor::new(audited, state.clone(), seed), state, stage._dir)
@@ -155,6 +154,32 @@ fn what_cannot_be_compared_is_counted_and_says_why() {
     assert_eq!(auditor.step().unwrap(), AuditOutcome::Skipped(Skip::NoBase));
 }
 
+/// What a replay has made may have rows of other definitions in it: only its own snapshots tell what it should be.
+#[test]
+fn a_generation_that_a_replay_has_made_is_folded_from_its_own_snapshots() {
+    let stage = Stage::new(1, Policy::default());
+    (0..20).for_each(|n| stage.add(0, &format!("k{n}"), 1));
+    stage.feed(8);
+    stage.snapshot();
+    tamper(&stage.live[0], b"k3");
+    let (store, log) = (stage.store.clone(), stage.log.clone());
+    let (live, definitions) = (stage.live[0].clone(), stage.shared.serving().definitions.clone());
+    let (mut auditor, state, _dir) = auditor(stage, 5);
+    assert!((0..200).any(|_| matches!(auditor.step().unwrap(), AuditOutcome::Diverged { .. })));
+    assert!(state.diverged().is_some());
+
+    let nothing = crate::state::Source::Nothing { position: Position::ZERO };
+    let made = store.create_shadow(live.identity(), &idents(&definitions), &nothing, &mut |_, _, _| Ok(None)).unwrap();
+    let shared = auditor.topics()[0].clone();
+    feed(&log, &shared.parts, &definitions, &made, 8);
+    let serving = Serving::new(&shared.parts, definitions, vec![made.clone()], Mode::Offline, Vec::new());
+    shared.switch_to(Arc::new(serving));
+    assert_eq!(auditor.step().unwrap(), AuditOutcome::Skipped(Skip::NoBase));
+    assert_eq!(state.diverged(), None, "the rows that diverged serve no more");
+    store.take_snapshot(&[made], "operator", Timestamp(1)).unwrap();
+    assert!(matches!(auditor.step().unwrap(), AuditOutcome::Agreed { .. }));
+}
+
 #[tokio::test]
 async fn the_loop_ends_when_it_is_told_to() {
     let stage = Stage::new(1, Policy::default());
@@ -165,7 +190,6 @@ async fn the_loop_ends_when_it_is_told_to() {
         log: Arc::new(stage.log),
         store: stage.store,
         topics: vec![Arc::new(stage.shared)],
-        began: BTreeMap::new(),
         stop: stop.clone(),
     };
     let options = crate::actors::plan::AuditOptions { keys_per_minute: 60_000 };

@@ -112,6 +112,7 @@ impl Stage {
             policy,
             history: History::Complete,
             wanted: definitions.clone(),
+            previous: Arc::from([]),
             flow: FlowOptions {
                 placement: Placement::Shared,
                 shards_per_partition: 1,
@@ -167,7 +168,7 @@ impl Stage {
 
     pub fn travel(&self) -> Travel<'_> {
         let serving = self.shared.serving();
-        Travel::new(&self.log, &self.store, &self.shared.parts, &serving, BTreeMap::new(), Arc::default())
+        Travel::new(&self.log, &self.store, &self.shared.parts, &serving, Arc::default())
     }
 }
 

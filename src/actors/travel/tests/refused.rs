@@ -81,8 +81,7 @@ fn a_history_that_began_later_knows_nothing_before() {
     let live = &stage.live[0];
     live.commit(&Commit { deltas: Vec::new(), position: Position(5), last: None }).unwrap();
     stage.feed(3);
-    let mut travel = stage.travel();
-    travel.began.insert(PartitionId(0), Position(5));
+    let travel = stage.travel();
     let balance = |position| {
         let row = travel.get_at("ledger", b"a", &cut(&[Position(position)])).unwrap().row;
         row.map(|row| serde_json::from_str::<Ledger>(row.json.get()).unwrap().balance)
