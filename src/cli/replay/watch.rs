@@ -81,14 +81,16 @@ pub fn attend(operator: &Operator, id: u64, json: bool, interrupt: &Interrupt) -
         (false, false) => Box::new(Lines::default()),
     };
     let mut shown = None;
-    let mut compared = |status: &JobStatus| match &status.verification {
-        // What was shown before the yes need not be shown after it.
-        Some(found) if !json && shown.as_ref() != Some(found) => {
-            out::line(verdict::show(found))?;
-            shown = Some(found.clone());
-            Ok(())
+    let mut compared = |status: &JobStatus| -> Result<(), Failure> {
+        match &status.verification {
+            // What was shown before the yes need not be shown after it.
+            Some(found) if !json && shown.as_ref() != Some(found) => {
+                out::line(verdict::show(found))?;
+                shown = Some(found.clone());
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        _ => Ok(()),
     };
     loop {
         let left = follow(operator, id, &mut *screen, PATIENCE, || interrupt.within(PAUSE));
