@@ -35,7 +35,7 @@ pub fn seconds(seconds: f64) -> String {
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
-        p if p == 0.0 => "0 %".to_owned(),
+        0.0 => "0 %".to_owned(),
         p if p < 0.01 => "less than 0.01 %".to_owned(),
         p if p < 10.0 => format!("{p:.2} %"),
         p => format!("{p:.1} %"),

@@ -82,7 +82,7 @@ async fn serve(loaded: &Loaded, topics: Vec<Assembled>) -> Result<(), Failure> {
         "starting"
     );
     let Started { running, log } = tokio::select! {
-        started = start(config, store, topics) => started?,
+        started = start(config, store, topics, true) => started?,
         name = signals.next() => {
             tracing::info!(signal = name, "stopped before the start was over");
             return Ok(());
@@ -113,7 +113,13 @@ pub(super) struct Started {
     pub log: Arc<dyn Log>,
 }
 
-pub(super) async fn start(config: &Config, store: Arc<Store>, topics: Vec<Assembled>) -> Result<Started, Failure> {
+/// Opens the log and starts a node, which consumes unless told not to.
+pub(super) async fn start(
+    config: &Config,
+    store: Arc<Store>,
+    topics: Vec<Assembled>,
+    consume: bool,
+) -> Result<Started, Failure> {
     let (log, topics, partitions) = {
         let config = config.clone();
         let opened = tokio::task::spawn_blocking(move || open(&config, topics)).await;
@@ -130,7 +136,7 @@ pub(super) async fn start(config: &Config, store: Arc<Store>, topics: Vec<Assemb
         replay: assemble::replay_options(config),
         snapshots: assemble::snapshot_options(config),
         audit: assemble::audit_options(config),
-        consume: true,
+        consume,
     };
     let log = plan.log.clone();
     Ok(Started { running: actors::start(plan).await?, log })

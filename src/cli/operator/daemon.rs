@@ -14,6 +14,9 @@ use crate::config::{Config, Secret};
 /// The largest answer: a thousand samples of large rows.
 const LARGEST: u64 = 1 << 30;
 
+/// How long a job is asked how it is: a daemon that hangs must not hold up the one who watches.
+const GLANCE: Duration = Duration::from_secs(30);
+
 /// A daemon, wherever it answers just now.
 pub struct Daemon {
     agent: ureq::Agent,
@@ -62,7 +65,8 @@ impl Daemon {
                 if let Some(bearer) = &bearer {
                     request = request.header("authorization", bearer);
                 }
-                request.call()?
+                let glance = method == Method::Get && url.contains("/v1/replays");
+                request.config().timeout_global(glance.then_some(GLANCE)).build().call()?
             }
         };
         let status = response.status().as_u16();

@@ -43,7 +43,7 @@ impl Here {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
         let store = Store::open(&config.node.data_dir, assemble::store_options(config))?;
-        let Started { running, log } = runtime.block_on(run::start(config, store, topics))?;
+        let Started { running, log } = runtime.block_on(run::start(config, store, topics, false))?;
         let slot = NodeSlot::default();
         slot.fill(running.node.clone());
         let api = Inside::new(slot, assemble::api_options(config));

@@ -27,6 +27,7 @@ pub fn show(plan: &ReplayPlan) -> String {
     text
 }
 
+/// A table without lines, under these words.
 pub fn table(columns: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);

@@ -122,11 +122,9 @@ impl Screen for Bars {
     }
 
     fn clear(&mut self) {
-        // A terminal that is gone needs no clearing.
-        let _ = self.all.clear();
-        self.topics.clear();
-        self.below = None;
-        self.all = MultiProgress::new();
+        // Each is ended, or its own clock would draw it again.
+        self.below.iter().chain(self.topics.values()).for_each(ProgressBar::finish_and_clear);
+        *self = Bars { phase: self.phase, ..Bars::default() };
     }
 }
 

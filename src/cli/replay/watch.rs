@@ -80,21 +80,29 @@ pub fn attend(operator: &Operator, id: u64, json: bool, interrupt: &Interrupt) -
         (false, true) => Box::new(Bars::default()),
         (false, false) => Box::new(Lines::default()),
     };
+    let mut shown = None;
+    let mut compared = |status: &JobStatus| -> Result<(), Failure> {
+        match &status.verification {
+            // What was shown before the yes need not be shown after it.
+            Some(found) if !json && shown.as_ref() != Some(found) => {
+                out::line(verdict::show(found))?;
+                shown = Some(found.clone());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    };
     loop {
         let left = follow(operator, id, &mut *screen, PATIENCE, || interrupt.within(PAUSE));
         screen.clear();
         match left? {
             Left::Ended(status) => {
-                if !json && let Some(found) = &status.verification {
-                    out::line(verdict::show(found))?;
-                }
+                compared(&status)?;
                 let end = verdict::end(&status)?;
                 return if json { Ok(()) } else { out::line(format_args!("\n{end}")) };
             }
             Left::NeedsYes(status) => {
-                if !json && let Some(found) = &status.verification {
-                    out::line(verdict::show(found))?;
-                }
+                compared(&status)?;
                 let question = "\nSwitch to the new generations now? Live serves them from then on; `segno replay rollback` \
                                 brings the present ones back.";
                 if !asks || interrupt.ask(question) != Some(true) {
