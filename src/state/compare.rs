@@ -27,6 +27,9 @@ impl Compared {
     }
 }
 
+/// Is given a row that differs: its key, what live has, and what the new one has.
+pub type OnDifference<'a> = &'a mut dyn FnMut(&[u8], Option<StoredRow<'_>>, Option<StoredRow<'_>>) -> Result<(), Error>;
+
 /// Compares a view of `live` with one of `new` by reading both through, side by side in the order of keys; the cache is
 /// left to those who need it.
 ///
@@ -39,7 +42,7 @@ pub fn compare(
     new: &ReadView<'_>,
     new_tag: ViewTag,
     exact: bool,
-    each: &mut dyn FnMut(&[u8], Option<StoredRow<'_>>, Option<StoredRow<'_>>) -> Result<(), Error>,
+    each: OnDifference<'_>,
 ) -> Result<Compared, Error> {
     let (mut left, mut right) = (live.rows(live_tag)?, new.rows(new_tag)?);
     let mut compared = Compared::default();

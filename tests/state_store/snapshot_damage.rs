@@ -169,3 +169,29 @@ fn contents_that_are_not_those_of_the_manifest_are_found_by_reading_it_through()
         refused(&store, why);
     }
 }
+
+/// The table file is one and the same in the generation and in both snapshots, and only the first has read it.
+#[test]
+fn a_shared_file_that_changes_on_disk_is_found_in_every_snapshot() {
+    use std::os::unix::fs::FileExt;
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path());
+    let generation = store.open_generation(&of_partition(0), &views()).unwrap();
+    fill(&generation, 0, 300);
+    let parts = [generation];
+    let first = store.take_snapshot(&parts, "time", now(0)).unwrap();
+    let path = files(&first.parts[0].path).into_iter().filter(|(path, _)| path.to_string_lossy().ends_with(".sst"));
+    let (path, bytes) = path.max_by_key(|(_, bytes)| *bytes).unwrap();
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, bytes / 4).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], bytes / 4).unwrap();
+
+    fill(&parts[0], 300, 310);
+    let second = store.take_snapshot(&parts, "time", now(1)).unwrap();
+    assert_ne!(first.parts[0].path, second.parts[0].path);
+    for id in [1, 2] {
+        let found = store.verify_snapshot(id).unwrap().damaged.unwrap();
+        assert!(found.contains("has checksum"), "{found}");
+    }
+}

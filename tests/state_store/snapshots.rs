@@ -41,7 +41,7 @@ fn a_snapshot_is_the_state_at_its_position() {
         let [part] = taken.parts.as_slice() else { panic!("{taken:?}") };
         assert_eq!((part.position, part.last), (Position(100), Some(fingerprint(99))));
         assert_eq!(part.path, directory.path().join("bank.accounts/3/snapshots/100.0"));
-        assert_eq!(store.snapshots().unwrap(), [taken.clone()]);
+        assert_eq!(store.snapshots().unwrap(), std::slice::from_ref(&taken));
         assert_eq!(store.verify_snapshot(1).unwrap(), taken);
         let opened = store.open_snapshot(1, &at()).unwrap();
         assert_eq!((opened.applied(), opened.views()), (Position(100), generation.views()));
@@ -184,7 +184,7 @@ fn a_snapshot_survives_the_process_and_is_of_its_generation_only() {
         store.take_snapshot(&[generation], "time", now(0)).unwrap()
     };
     let store = store(directory.path());
-    assert_eq!(store.snapshots().unwrap(), [taken.clone()]);
+    assert_eq!(store.snapshots().unwrap(), std::slice::from_ref(&taken));
     let generation = store.open_generation(&identity(), &views()).unwrap();
     // Opened again, nothing has changed: the snapshot is still good for now.
     assert_eq!(store.take_snapshot(&[Arc::clone(&generation)], "time", now(1)).unwrap(), taken);
