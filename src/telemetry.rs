@@ -104,6 +104,13 @@ pub mod names {
     /// Gauge: seconds since the process started.
     pub const UPTIME_SECONDS: &str = "segno_uptime_seconds";
 
+    /// Counter by topic, view: rows that the audit has folded again and compared.
+    pub const AUDIT_KEYS: &str = "segno_audit_keys_total";
+    /// Counter by topic, view: rows that are not what their records give.
+    pub const AUDIT_DIVERGED: &str = "segno_audit_diverged_total";
+    /// Counter by topic, reason: rows that the audit has picked and could not compare.
+    pub const AUDIT_SKIPPED: &str = "segno_audit_skipped_total";
+
     /// Counter by route, status: HTTP answers.
     pub const REQUESTS: &str = "segno_http_requests_total";
     /// Histogram by route: how long an HTTP answer took.
@@ -132,6 +139,9 @@ fn describe() {
     describe_gauge!(names::BOOKS, "A view's books: consumed, applied, skipped, waiting, parked, dead");
     describe_gauge!(names::READY, "1 when the node is ready");
     describe_gauge!(names::UPTIME_SECONDS, Unit::Seconds, "Seconds since the process started");
+    describe_counter!(names::AUDIT_KEYS, "Rows that the audit has folded again and compared");
+    describe_counter!(names::AUDIT_DIVERGED, "Rows that are not what their records give");
+    describe_counter!(names::AUDIT_SKIPPED, "Rows that the audit has picked and could not compare, by reason");
     describe_counter!(names::REQUESTS, "HTTP answers, by route and status");
     describe_histogram!(names::REQUEST_SECONDS, Unit::Seconds, "How long an HTTP answer took");
 }

@@ -145,3 +145,75 @@ fn completions_are_printed_for_every_shell() {
         assert!(place.run(&["completions", shell]).ok().out.contains("segno"), "{shell}");
     }
 }
+
+#[test]
+fn an_operator_asks_the_daemon_or_else_the_store_and_is_told_which() {
+    let place = Place::new(CONFIG);
+    let nothing = place.run(&["replay", "list"]);
+    assert_eq!(nothing.code, 3, "{nothing:?}");
+    assert!(nothing.err.contains("segno run") && !exists(&place.path("data")), "{nothing:?}");
+
+    let mut daemon = place.daemon(&[]);
+    for (args, list) in [(["replay", "list", "--json"], "replays"), (["snapshot", "list", "--json"], "snapshots")] {
+        let asked = place.run(&args).ok();
+        assert_eq!(asked.json(), json!({ list: [] }));
+        assert!(asked.err.contains("asking the daemon at http://127.0.0.1:"), "{asked:?}");
+    }
+    assert_eq!(place.run(&["replay", "status"]).code, 3);
+    assert_eq!(place.run(&["replay", "watch", "9"]).code, 3);
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended(), 0, "{}", daemon.said());
+
+    let here = place.run(&["replay", "--json", "list"]).ok();
+    assert_eq!(here.json(), json!({ "replays": [] }));
+    assert!(here.err.contains("no daemon runs, so this command opens"), "{here:?}");
+    assert!(place.run(&["replay", "list"]).ok().out.contains("no job yet"));
+    let missing = place.run(&["replay", "cancel", "9"]);
+    assert!(matches!(missing.code, 3 | 10), "{missing:?}");
+    assert_eq!(place.run(&["snapshot", "delete", "9"]).code, 3);
+    assert_eq!(place.run(&["explain", "nope", "a"]).code, 3);
+    // A job of this process would end with it.
+    let detached = place.run(&["replay", "--from", "-PT2H", "--detach"]);
+    assert_eq!(detached.code, 2, "{detached:?}");
+    assert!(detached.err.contains("segno run"), "{detached:?}");
+    // What was opened here was closed in good order: the next one has it.
+    place.daemon(&[]);
+}
+
+#[test]
+fn wrong_usage_of_a_replay_is_told_before_anybody_is_asked() {
+    let place = Place::new(CONFIG);
+    for args in [
+        &["replay"][..],
+        &["replay", "--from"],
+        &["replay", "--from", "x", "--base", "newest"],
+        &["replay", "--from", "x", "--max-changed", "150%"],
+        &["replay", "--from", "x", "--plan", "--detach"],
+        &["replay", "--from", "x", "list"],
+        &["replay", "status", "first"],
+        &["snapshot"],
+        &["snapshot", "verify"],
+        &["diff", "account", "--from", "x"],
+        &["explain", "account"],
+        &["get", "account", "a", "--at", "x", "--at-least", "bank.accounts@0:1"],
+        &["get", "account", "a", "--at", "x", "--job"],
+    ] {
+        let ran = place.run(args);
+        assert_eq!(ran.code, 2, "{args:?}: {ran:?}");
+    }
+    // Help says what each reads and costs.
+    for (args, words) in [
+        (&["replay", "--help"][..], "It costs disk"),
+        (&["replay", "rollback", "--help"], "replay.keep"),
+        (&["snapshot", "create", "--help"], "reads and copies nothing"),
+        (&["verify", "--help"], "Reads every row"),
+        (&["explain", "--help"], "nearest snapshot"),
+        (&["diff", "--help"], "nearest snapshot"),
+        (&["get", "--help"], "nearest snapshot"),
+        (&["--help"], "9   needs a yes"),
+    ] {
+        let help = place.run(args).ok().out;
+        let words_of = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words_of(&help).contains(&words_of(words)), "{args:?}: {words} is not in {help}");
+    }
+}

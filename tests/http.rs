@@ -206,9 +206,14 @@ fn without_a_token_only_this_machine_is_answered_and_with_one_only_its_bearer() 
     config.push_str(&format!("\n[http]\ntoken = \"{file}\"\n"));
     std::fs::write(place.path("segno.toml"), config).unwrap();
     let mut daemon = place.daemon(&[]);
-    for (path, status) in
-        [("/livez", 200), ("/readyz", 200), ("/v1/status", 401), ("/metrics", 401), ("/v1/views/account", 401)]
-    {
+    for (path, status) in [
+        ("/livez", 200),
+        ("/readyz", 200),
+        ("/v1/status", 401),
+        ("/metrics", 401),
+        ("/v1/views/account", 401),
+        ("/v1/replays", 401),
+    ] {
         assert_eq!(daemon.get(path).status, status, "{path}");
     }
     assert_eq!(daemon.get_with("/v1/status", &[("authorization", "Bearer correct-horsf")]).status, 401);
@@ -217,6 +222,28 @@ fn without_a_token_only_this_machine_is_answered_and_with_one_only_its_bearer() 
     // The command line has the token from the same configuration.
     assert!(place.run(&["status"]).ok().out.contains("bank.accounts"));
     assert!(!daemon.said().contains("correct-horse"));
+}
+
+#[test]
+fn web_pages_cannot_give_orders() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    assert_eq!(daemon.get("/v1/replays").body, json!({ "replays": [] }));
+    for origin in [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site")] {
+        for path in ["/v1/replays", "/v1/snapshots", "/v1/explain/account/a", "/v1/changes/account?from=a&to=b"] {
+            let answer = daemon.get_with(path, &[origin]);
+            assert_eq!((answer.status, answer.code()), (403, "wrong-origin"), "{path}: {answer:?}");
+        }
+    }
+    // What a form can send without asking first.
+    for path in ["/v1/replays", "/v1/replays/latest/cancel", "/v1/snapshots", "/v1/verify"] {
+        for kind in ["text/plain", "application/x-www-form-urlencoded"] {
+            let answer = daemon.post(path, kind, b"{}");
+            assert_eq!((answer.status, answer.code()), (415, "wrong-type"), "{path}: {answer:?}");
+        }
+    }
+    let answer = daemon.get_with("/v1/replays", &[("host", "evil.example")]);
+    assert_eq!((answer.status, answer.code()), (403, "wrong-host"), "{answer:?}");
 }
 
 #[test]

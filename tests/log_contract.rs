@@ -45,6 +45,12 @@ impl Subject for InMemory {
         true
     }
 
+    fn create_compacted(&self, stem: &str) -> Option<String> {
+        let name = self.create_topic(stem, 1);
+        self.0.set_compacted(&name, Some(true));
+        Some(name)
+    }
+
     fn cases(&self) -> u32 {
         300
     }
@@ -127,6 +133,10 @@ impl Subject for OnKafka {
     fn truncate(&self, at: &TopicPartition, position: Position) -> bool {
         shared().delete_records(&at.topic, at.partition.0 as i32, position.0 as i64);
         true
+    }
+
+    fn create_compacted(&self, stem: &str) -> Option<String> {
+        Some(shared().topic_with(stem, 1, &[("cleanup.policy", "compact,delete")]))
     }
 
     /// librdkafka takes 0 for "now", so Segno refuses it; see the adapter's own tests.

@@ -1,7 +1,10 @@
-//! The format on disk: a data directory that format 1 wrote is opened, compared, and written to.
+//! The format on disk: a data directory that each format wrote is opened, compared, and written to.
 //!
-//! `SEGNO_WRITE_FIXTURE=1 cargo test --test state_format` writes the directory anew. That is right only for a format
-//! that no release has had; every later format gets a directory of its own beside this one.
+//! `SEGNO_WRITE_FIXTURE=1 cargo test --test state_format` writes the directory of the newest format anew. That is right
+//! only for a format that no release has had; every later format gets a directory of its own beside the older ones.
+//!
+//! Format 1 knew one generation a partition. Format 2 knows shadows, the previous generation and jobs; generations
+//! themselves are as they were.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +13,12 @@ use std::sync::Arc;
 use segno::position::{Offset, Position, Timestamp, TopicPartition};
 use segno::record::pack_header;
 use segno::state::{
-    Books, Commit, Delta, Fingerprint, Generation, Held, HeldChange, HeldKey, Identity, Reason, Row, Standing, Store,
-    StoreOptions, ViewIdent, ViewTag, digest, keys,
+    Books, Commit, Delta, Fingerprint, Generation, Held, HeldChange, HeldKey, Identity, LiveInfo, Previous, Reason,
+    Row, Source, Standing, Store, StoreOptions, Switch, ViewIdent, ViewTag, digest, keys,
 };
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-v1")
+fn fixture(format: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/state-v{format}"))
 }
 
 fn identity() -> Identity {
@@ -77,6 +80,8 @@ fn books() -> [Books; 2] {
 const LAST: Fingerprint =
     Fingerprint { offset: Offset(15), timestamp: Timestamp(1_700_000_000_015), hash: 0xfeed_beef };
 const POSITION: Position = Position(17);
+const SWITCHED: Timestamp = Timestamp(1_700_000_100_000);
+const JOBS: [&[u8]; 2] = [b"{\"phase\":\"done\"}", b"{\"phase\":\"building\"}"];
 
 /// The stored key and value of a row.
 fn stored((view, key, offset, json): (usize, &str, u64, &str)) -> (Vec<u8>, Vec<u8>) {
@@ -105,8 +110,18 @@ fn write(root: &Path) {
     generation.flush().unwrap();
     let path = generation.path().to_owned();
     drop(generation);
+
+    // Generation 1 is live and was made from generation 0, which is the previous one; generation 2 is being built.
+    let store = store(root);
+    drop(shadow(&store, &Source::Checkpoint { path }));
+    store.cut_over(&[Switch { at: identity().at, to: 1 }], SWITCHED, (store.new_job_id().unwrap(), JOBS[0])).unwrap();
+    drop(shadow(&store, &Source::Nothing { position: Position(9) }));
+    store.put_job(store.new_job_id().unwrap(), JOBS[1]).unwrap();
+    drop(store);
+
     // What RocksDB writes for people and for itself alone.
-    for entry in fs::read_dir(path).unwrap().chain(fs::read_dir(root.join("control")).unwrap()) {
+    let directories = (0..3).map(|number| generation_dir(root, number)).chain([root.join("control")]);
+    for entry in directories.flat_map(|directory| fs::read_dir(directory).unwrap()) {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
         if name.starts_with("LOG") || name.starts_with("OPTIONS") || name == "LOCK" {
@@ -115,8 +130,21 @@ fn write(root: &Path) {
     }
 }
 
+fn store(root: &Path) -> Arc<Store> {
+    Store::open(root, StoreOptions::default()).unwrap()
+}
+
 fn open(root: &Path) -> Arc<Generation> {
-    Store::open(root, StoreOptions::default()).unwrap().open_generation(&identity(), &views()).unwrap()
+    store(root).open_generation(&identity(), &views()).unwrap()
+}
+
+fn shadow(store: &Store, source: &Source) -> Arc<Generation> {
+    let mut nothing_changed = |_: usize, _: &[u8], _: &[u8]| Err("the definitions are the same".to_owned());
+    store.create_shadow(&identity(), &views(), source, &mut nothing_changed).unwrap()
+}
+
+fn generation_dir(root: &Path, number: u64) -> PathBuf {
+    root.join(format!("bank.accounts/1/gen-{number}"))
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -132,8 +160,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn compare(generation: &Generation) {
-    assert_eq!(generation.number(), 0);
+fn compare(generation: &Generation, number: u64) {
+    assert_eq!(generation.number(), number);
     assert_eq!(generation.identity(), &identity());
     assert_eq!(generation.tags(), [ViewTag(0), ViewTag(1)]);
     for (view, want) in generation.views().iter().zip(views()) {
@@ -172,35 +200,68 @@ fn compare(generation: &Generation) {
     assert_eq!(generation.dead(Offset(0), 9).unwrap(), [dead]);
 }
 
+/// Reads it, reads it as a daemon does, writes it, and reads it again.
+fn read_and_write(root: &Path, number: u64) {
+    let generation = || Store::read_only(root).unwrap().generation(&identity().at).unwrap();
+    compare(&generation(), number);
+    compare(&open(root), number);
+    let opened = open(root);
+    let next = Commit { deltas: vec![Delta::new(2)], position: POSITION, last: None };
+    opened.commit(&next).unwrap();
+    opened.flush().unwrap();
+    drop(opened);
+    compare(&open(root), number);
+    compare(&generation(), number);
+}
+
 #[test]
-fn format_1_is_read_and_written() {
+fn format_1_is_read_and_brought_up_to_date() {
+    let directory = tempfile::tempdir().unwrap();
+    copy(&fixture(1), directory.path());
+    read_and_write(directory.path(), 0);
+
+    let store = store(directory.path());
+    let at = identity().at;
+    let live = store.live(&at).unwrap().unwrap();
+    assert_eq!((live.number, live.previous, live.position, live.views.len()), (0, None, POSITION, 2));
+    assert_eq!(store.jobs().unwrap(), []);
+    assert_eq!(store.new_job_id().unwrap(), 1);
+    let made = shadow(&store, &Source::Checkpoint { path: generation_dir(directory.path(), 0) });
+    compare(&made, 1);
+}
+
+#[test]
+fn format_2_is_read_and_written() {
     if std::env::var_os("SEGNO_WRITE_FIXTURE").is_some() {
-        let _ = fs::remove_dir_all(fixture());
-        write(&fixture());
+        let _ = fs::remove_dir_all(fixture(2));
+        write(&fixture(2));
     }
     let directory = tempfile::tempdir().unwrap();
-    copy(&fixture(), directory.path());
-    compare(&Store::read_only(directory.path()).unwrap().generation(&identity().at).unwrap());
-    compare(&open(directory.path()));
+    copy(&fixture(2), directory.path());
+    read_and_write(directory.path(), 1);
 
-    let generation = open(directory.path());
-    let next = Commit { deltas: vec![Delta::new(2)], position: POSITION, last: None };
-    generation.commit(&next).unwrap();
-    generation.flush().unwrap();
-    drop(generation);
-    compare(&open(directory.path()));
+    let store = store(directory.path());
+    let at = identity().at;
+    let LiveInfo { number, previous, position, views: stored } = store.live(&at).unwrap().unwrap();
+    assert_eq!((number, position, stored.len()), (1, POSITION, 2));
+    assert_eq!(previous, Some(Previous { number: 0, since: SWITCHED }));
+    assert_eq!(store.jobs().unwrap(), [(1, JOBS[0].to_vec()), (2, JOBS[1].to_vec())]);
+    compare(&store.open_numbered(&identity(), 0, &views()).unwrap().unwrap(), 0);
+    let building = store.open_numbered(&identity(), 2, &views()).unwrap().unwrap();
+    assert_eq!((building.applied(), building.view_totals()[0].rows), (Position(9), 0));
+    assert_eq!(store.new_job_id().unwrap(), 3);
+    assert_eq!(shadow(&store, &Source::Nothing { position: POSITION }).number(), 3);
 }
 
 /// What this program writes is what the fixture holds, so that the fixture cannot fall behind unseen.
 #[test]
-fn format_1_is_what_is_written() {
+fn format_2_is_what_is_written() {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path());
-    let entries = |root: &Path| {
-        let path = root.join("bank.accounts/1/gen-0");
-        let mut families = rocksdb::DB::list_cf(&rocksdb::Options::default(), &path).unwrap();
+    let entries = |path: &Path| {
+        let mut families = rocksdb::DB::list_cf(&rocksdb::Options::default(), path).unwrap();
         families.sort();
-        let db = rocksdb::DB::open_cf_for_read_only(&rocksdb::Options::default(), &path, &families, false).unwrap();
+        let db = rocksdb::DB::open_cf_for_read_only(&rocksdb::Options::default(), path, &families, false).unwrap();
         let mut all = Vec::new();
         for family in families {
             for item in db.iterator_cf(db.cf_handle(&family).unwrap(), rocksdb::IteratorMode::Start) {
@@ -210,8 +271,17 @@ fn format_1_is_what_is_written() {
         all
     };
     let kept = tempfile::tempdir().unwrap();
-    copy(&fixture(), kept.path());
-    let (written, kept) = (entries(directory.path()), entries(kept.path()));
-    assert!(written.len() > 12);
+    copy(&fixture(2), kept.path());
+    for (number, least) in [(0, 13), (1, 13), (2, 5)] {
+        let [written, kept] = [directory.path(), kept.path()].map(|root| entries(&generation_dir(root, number)));
+        assert!(written.len() >= least, "generation {number}: {}", written.len());
+        assert_eq!(written, kept);
+    }
+    let [written, kept] = [directory.path(), kept.path()].map(|root| entries(&root.join("control")));
+    assert_eq!(written.len(), 6);
     assert_eq!(written, kept);
+    // A generation is as it was in format 1.
+    let first = tempfile::tempdir().unwrap();
+    copy(&fixture(1), first.path());
+    assert_eq!(entries(&generation_dir(first.path(), 0)), entries(&generation_dir(directory.path(), 0)));
 }

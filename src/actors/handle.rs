@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::replay::words::{Phase, ViewReplay};
 use crate::position::{Offset, PartitionId, Position, PositionVector, Timestamp};
 use crate::record::NewRecord;
 use crate::state::Books;
@@ -17,7 +18,7 @@ use crate::streams::{self, Appended};
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A running node.
-pub trait Node: Send + Sync + 'static {
+pub trait Node: super::admin::Admin + Send + Sync + 'static {
     /// What every partition is doing, from values that are at hand; never waits.
     fn status(&self) -> Status;
     fn views(&self) -> Vec<ViewInfo>;
@@ -241,6 +242,18 @@ pub struct Status {
     /// Since the process started.
     pub uptime_seconds: f64,
     pub topics: Vec<TopicStatus>,
+    /// The replay under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<ReplayBrief>,
+}
+
+/// A replay in one line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplayBrief {
+    pub id: u64,
+    pub phase: Phase,
+    /// Of the positions that were there when it began; 1 when all are done.
+    pub share: f64,
 }
 
 /// A topic at a glance.
@@ -250,6 +263,9 @@ pub struct TopicStatus {
     pub partitions: Vec<PartitionStatus>,
     /// Summed over the partitions.
     pub views: Vec<ViewStatus>,
+    /// How the configuration's definitions differ from those that serve: what a replay would change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<ViewReplay>,
 }
 
 /// A partition at a glance.

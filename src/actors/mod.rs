@@ -10,12 +10,14 @@
 //!
 //! * [`plan`], [`handle`]: what a node is told, and how it is seen. Plain data.
 //! * [`start`](fn@start), [`opening`]: from a plan to a running node. [`supervisor`], [`topic`]: the upper levels of supervision.
+//! * [`inheritance`]: what a topic goes on under when its definitions have changed.
 //! * [`partition`]: drains, deals, collects. [`credit`]: what bounds it. [`board`]: what it hears from below.
 //! * [`shard`]: folds. [`aggregate`], [`residents`]: what it folds into. [`progress`]: how it is seen to hang.
 //! * [`writer`]: commits. [`flusher`]: makes durable. [`retry`]: when to try again. [`meter`]: counts.
 //! * [`serving`]: the definitions and generations that serve a topic at one moment.
-//! * [`node`], [`reads`]: answers. [`admin`]: what an operator may ask.
+//! * [`node`], [`reads`]: answers. [`waiting`]: until they are as new as asked. [`admin`]: what an operator may ask.
 //! * [`replay`]: building every view again, beside live.
+//! * [`travel`]: rows as they were, and whether live is what its records give.
 
 pub mod admin;
 pub mod aggregate;
@@ -23,6 +25,7 @@ pub mod board;
 pub mod credit;
 pub mod flusher;
 pub mod handle;
+pub mod inheritance;
 pub mod meter;
 pub mod node;
 pub mod opening;
@@ -38,6 +41,8 @@ pub mod shard;
 mod start;
 pub mod supervisor;
 pub mod topic;
+pub mod travel;
+pub mod waiting;
 pub mod writer;
 
 pub use start::start;

@@ -1,25 +1,30 @@
 //! The running node behind the faces' handle: status, reads, appends, probes, and the stop.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::WatchStream;
+use tokio::task::JoinHandle;
 
 use super::handle::{
     AppendError, Bound, BoxFuture, Check, Health, Node, NodeState, Page, PartitionState, ReadError, Reading, Receipt,
     Row, Status, TopicStatus, ViewInfo, ViewStatus,
 };
-use super::plan::{Fatal, StopReport};
+use super::plan::{AuditOptions, Fatal, ReplayOptions, SnapshotOptions, StopReport};
 use super::reads;
+use super::replay::jobs::Jobs;
+use super::replay::record::JobRecord;
+use super::replay::snapshots;
 use super::serving::{Serving, TopicShared};
 use super::supervisor::SupervisorMessage;
-use crate::position::PositionVector;
+use super::travel::audit::{AuditState, Audited, audit};
+use super::waiting;
+use crate::position::TopicPartition;
 use crate::record::NewRecord;
-use crate::state::{Store, ViewIdent};
+use crate::state::{Generation, Store, ViewIdent};
 use crate::streams::{self, Log};
 
 /// What a node is made of, whatever it does.
@@ -29,13 +34,28 @@ pub struct NodeParts {
     pub log: Arc<dyn Log>,
     pub store: Arc<Store>,
     pub supervisor: ActorRef<SupervisorMessage>,
+    pub replay: ReplayOptions,
+    pub snapshots: SnapshotOptions,
+    pub audit: AuditOptions,
+    /// Live consumes; when not, a command works on the store while no daemon runs.
+    pub consume: bool,
     /// Where the end of the node is told.
     pub failed: Arc<watch::Sender<Option<Fatal>>>,
 }
 
 /// What the actors and the faces share.
 pub struct NodeShared {
+    /// For what outlives the call that begins it.
+    pub(super) me: Weak<NodeShared>,
     pub(super) parts: NodeParts,
+    pub(super) jobs: Jobs,
+    /// Held while a job is begun, so that there is one at a time.
+    pub(super) beginning: Mutex<()>,
+    /// Set when whoever reads the log for a question has to end.
+    pub(super) questions_end: Arc<AtomicBool>,
+    pub(super) audited: Arc<AuditState>,
+    /// Ends with the node.
+    companions: Mutex<Vec<JoinHandle<()>>>,
     pub(super) topics: Vec<Arc<TopicShared>>,
     failed: watch::Receiver<Option<Fatal>>,
     /// What is wrong with the log's storage, as the last append found it: no append goes in until that is repaired.
@@ -46,10 +66,27 @@ pub struct NodeShared {
 }
 
 impl NodeShared {
-    pub fn new(parts: NodeParts, topics: Vec<Arc<TopicShared>>, failed: watch::Receiver<Option<Fatal>>) -> Self {
-        let (ready, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
-        let log_broken = watch::Sender::new(None);
-        NodeShared { parts, topics, failed, log_broken, ready, stopping, since: Instant::now() }
+    pub fn new(
+        parts: NodeParts,
+        topics: Vec<Arc<TopicShared>>,
+        jobs: Jobs,
+        failed: watch::Receiver<Option<Fatal>>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| NodeShared {
+            me: me.clone(),
+            parts,
+            jobs,
+            beginning: Mutex::new(()),
+            questions_end: Arc::default(),
+            audited: Arc::default(),
+            companions: Mutex::default(),
+            topics,
+            failed,
+            log_broken: watch::Sender::new(None),
+            ready: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            since: Instant::now(),
+        })
     }
 
     /// The actors run: begins what accompanies them.
@@ -57,7 +94,50 @@ impl NodeShared {
         for topic in &self.topics {
             topic.begin_flushing();
         }
+        self.resume_jobs();
+        let mut companions = self.companions.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.parts.consume {
+            companions.push(tokio::spawn(snapshots::keep(self.clone())));
+            let audited = Audited {
+                log: self.parts.log.clone(),
+                store: self.parts.store.clone(),
+                topics: self.topics.clone(),
+                began: BTreeMap::new(),
+                stop: self.questions_end.clone(),
+            };
+            companions.push(tokio::spawn(audit(audited, self.audited.clone(), self.parts.audit)));
+        }
+        drop(companions);
         self.ready.store(true, Ordering::Release);
+    }
+
+    /// The topic of that name.
+    pub(super) fn topic(&self, name: &str) -> Option<Arc<TopicShared>> {
+        self.topics.iter().find(|topic| topic.name() == name).cloned()
+    }
+
+    /// The topics of a job.
+    pub(super) fn topics_of(&self, record: &JobRecord) -> Vec<Arc<TopicShared>> {
+        record.topics.iter().filter_map(|topic| self.topic(&topic.topic)).collect()
+    }
+
+    /// The generation that serves a partition.
+    pub(super) fn live_generation(&self, at: &TopicPartition) -> Option<Arc<Generation>> {
+        let serving = self.topic(&at.topic)?.serving();
+        let found = serving.partitions.get(at.partition.0 as usize)?;
+        Some(found.setting().generation.clone())
+    }
+
+    /// The node cannot go on.
+    pub(super) fn fail(&self, reason: String) {
+        let next = "nothing that was committed is lost: start again".to_owned();
+        let fatal = Fatal { at: None, fault: streams::Fault::Internal, reason, next };
+        tracing::error!(%fatal, "the node fails");
+        self.parts.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            failed.get_or_insert(fatal);
+            first
+        });
     }
 
     pub(super) fn stopping(&self) -> bool {
@@ -67,10 +147,20 @@ impl NodeShared {
     /// Stops everything in good order, within a bound. The log stays open: it is its owner's to close.
     pub async fn stop(self: Arc<Self>, within: Duration) -> StopReport {
         self.stopping.store(true, Ordering::Release);
+        self.questions_end.store(true, Ordering::Release);
+        let companions = std::mem::take(&mut *self.companions.lock().unwrap_or_else(PoisonError::into_inner));
+        for companion in companions {
+            companion.abort();
+            // It has ended, by itself or by that.
+            let _ = companion.await;
+        }
+        let mut report = StopReport::default();
+        if tokio::time::timeout(within, self.suspend_jobs()).await.is_err() {
+            report.problems.push("the replay under way did not stop in time; it goes on at the next start".to_owned());
+        }
         for topic in &self.topics {
             topic.end_flushing();
         }
-        let mut report = StopReport::default();
         let (reply, answer) = oneshot::channel();
         // A supervisor that is gone drops the reply; that is reported below.
         let _ = self.parts.supervisor.cast(SupervisorMessage::Stop { within, reply });
@@ -129,53 +219,6 @@ impl NodeShared {
             known: self.views().into_iter().map(|view| view.name).collect(),
         })
     }
-
-    /// What serves the topic once it has applied everything below the bound. Whatever is read then is read from it, also
-    /// when a cut-over happens meanwhile.
-    async fn reached(&self, topic: &TopicShared, bound: Option<Bound>) -> Result<Arc<Serving>, ReadError> {
-        let Some(Bound { at_least: want, wait }) = bound else { return Ok(topic.serving()) };
-        if want.topic != topic.name() {
-            return Err(ReadError::OtherTopic { want, topic: topic.name().to_owned() });
-        }
-        let deadline = tokio::time::Instant::now() + wait;
-        let mut watching = topic.watch();
-        loop {
-            let serving = watching.borrow_and_update().clone();
-            tokio::select! {
-                reached = reach(topic.name(), &serving, &want) => return reached.map(|()| serving),
-                // Another generation goes on where this one stands: wait there.
-                _ = watching.changed() => {}
-                () = tokio::time::sleep_until(deadline) => {
-                    return Err(ReadError::Behind { have: applied(topic.name(), &serving), want });
-                }
-            }
-        }
-    }
-}
-
-/// Waits until every partition has applied what lies below its bound.
-async fn reach(topic: &str, serving: &Serving, want: &PositionVector) -> Result<(), ReadError> {
-    for (partition, position) in &want.positions {
-        let Some(published) = serving.partitions.get(partition.0 as usize) else {
-            return Err(ReadError::NoSuchPartition {
-                topic: topic.to_owned(),
-                partition: *partition,
-                partitions: serving.partitions.len() as u32,
-            });
-        };
-        let mut applied = WatchStream::new(published.applied.subscribe());
-        while applied.next().await.is_some_and(|applied| applied < *position) {}
-    }
-    Ok(())
-}
-
-/// What readers see.
-fn applied(topic: &str, serving: &Serving) -> PositionVector {
-    let mut have = PositionVector::new(topic);
-    for published in &serving.partitions {
-        have.raise(published.setting().at.partition, *published.applied.borrow());
-    }
-    have
 }
 
 impl Node for NodeShared {
@@ -186,6 +229,7 @@ impl Node for NodeShared {
             name: topic.name().to_owned(),
             partitions: topic.serving().partitions.iter().map(|partition| partition.status(now)).collect(),
             views: view_status(&topic.serving()),
+            pending: topic.serving().pending.clone(),
         };
         Status {
             node: self.parts.name.clone(),
@@ -195,6 +239,7 @@ impl Node for NodeShared {
             log: self.parts.log.kind().to_owned(),
             uptime_seconds: self.since.elapsed().as_secs_f64(),
             topics: self.topics.iter().map(topic_status).collect(),
+            replay: self.jobs.under_way().map(|job| job.brief()),
         }
     }
 
@@ -224,7 +269,7 @@ impl Node for NodeShared {
         let view = view.to_owned();
         Box::pin(async move {
             let topic = self.topic_of(&view)?;
-            let generations = self.reached(topic, bound).await?.generations();
+            let generations = waiting::reached(topic, bound).await?.generations();
             let name = topic.name().to_owned();
             blocking(move || reads::get(&name, &generations, &view, &key)).await
         })
@@ -241,7 +286,7 @@ impl Node for NodeShared {
         let view = view.to_owned();
         Box::pin(async move {
             let topic = self.topic_of(&view)?;
-            let generations = self.reached(topic, bound).await?.generations();
+            let generations = waiting::reached(topic, bound).await?.generations();
             let name = topic.name().to_owned();
             blocking(move || reads::list(&name, &generations, &view, &prefix, cursor.as_deref(), limit)).await
         })
@@ -276,6 +321,10 @@ impl Node for NodeShared {
         let mut checks = vec![Check { name: "node".to_owned(), ok: state == NodeState::Ready, detail }];
         if let Some(broken) = &*self.log_broken.borrow() {
             checks.push(Check { name: "log".to_owned(), ok: false, detail: broken.clone() });
+        }
+        if let Some(diverged) = self.audited.diverged() {
+            // Told, and no reason to be taken out of service: the other rows are as right as before.
+            checks.push(Check { name: "audit".to_owned(), ok: true, detail: diverged });
         }
         for topic in &self.topics {
             for partition in &topic.serving().partitions {

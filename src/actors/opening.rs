@@ -85,7 +85,7 @@ pub fn readers(
 
 /// The fingerprint of the record that a generation has read last, as the log has it now. `None` when the log cannot
 /// show it: it is below the log's start, or it was never a record but a gap.
-fn look_back(
+pub fn look_back(
     log: &dyn Log,
     at: &TopicPartition,
     last: &Fingerprint,

@@ -307,6 +307,18 @@ pub enum StartError {
     Log { topic: String, source: streams::Error },
     #[error("{source}")]
     Store { at: TopicPartition, source: crate::state::Error },
+    /// A cut-over switches all partitions of a topic at once, so that this never comes of running.
+    #[error(
+        "view `{view}` was folded by version {} ({:032x}) in {} and by version {} ({:032x}) in {}: no definition fits \
+         both. Put the whole data directory back as it was, or fold the log again in a new data directory",
+        one.1, one.2, one.0, other.1, other.2, other.0
+    )]
+    Mixed {
+        view: String,
+        /// The partition, the version that it has, and the fingerprint of its definition.
+        one: (TopicPartition, u32, u128),
+        other: (TopicPartition, u32, u128),
+    },
     #[error("the node did not start: {0}")]
     Actors(String),
 }

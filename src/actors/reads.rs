@@ -111,7 +111,7 @@ fn tag(generation: &Generation, view: &str) -> Result<ViewTag, ReadError> {
     }
 }
 
-fn to_row(key: Vec<u8>, partition: PartitionId, row: state::Row) -> Result<Row, ReadError> {
+pub(super) fn to_row(key: Vec<u8>, partition: PartitionId, row: state::Row) -> Result<Row, ReadError> {
     let unreadable = |reason: String| {
         ReadError::Store(format!(
             "partition {partition}, key \"{}\": the row is not JSON: {reason}",

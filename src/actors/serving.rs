@@ -9,14 +9,15 @@ use tokio::sync::watch;
 use super::board::Board;
 use super::flusher::{self, Flushers};
 use super::handle::PartitionState;
+use super::inheritance::relate;
 use super::meter::Meter;
 use super::partition::PartitionStart;
 use super::partition::published::Published;
 use super::plan::{Fatal, FlowOptions, FlushOptions, History, Policy, RetryOptions};
-use super::replay::words::ViewReplay;
+use super::replay::words::{DefinitionChange, ViewReplay};
 use super::shard::Setting;
 use super::topic::TopicStart;
-use crate::state::{Generation, ViewIdent};
+use crate::state::{Generation, StoredView, ViewIdent, ViewTag, digest};
 use crate::streams::Reader;
 use crate::streams::decode::{DecodeOptions, Decoder};
 use crate::views::{Definition, Definitions};
@@ -29,6 +30,8 @@ pub struct TopicParts {
     pub history: History,
     /// The definitions of the configuration.
     pub wanted: Definitions,
+    /// Older ones that the program still has.
+    pub previous: Definitions,
     pub flow: FlowOptions,
     pub retry: RetryOptions,
     pub flush: FlushOptions,
@@ -52,6 +55,27 @@ impl TopicParts {
             committed: AtomicU64::new(0),
             resident: AtomicI64::new(0),
         }
+    }
+}
+
+/// What a replay would change of what serves, view by view; empty when there is nothing to do. A view that is not wanted
+/// any more is nothing to act upon.
+pub fn pending(serving: &Definitions, wanted: &Definitions) -> Vec<ViewReplay> {
+    let stored: Vec<StoredView> = idents(serving).iter().map(stored).collect();
+    let mut changes = relate(&stored, wanted);
+    changes.retain(|view| matches!(view.change, DefinitionChange::Changed | DefinitionChange::Added));
+    changes
+}
+
+/// A view as a generation would store it.
+pub fn stored(ident: &ViewIdent) -> StoredView {
+    StoredView {
+        tag: ViewTag(0),
+        name: ident.name.clone(),
+        version: ident.version,
+        text: ident.text.clone(),
+        fingerprint: digest::text(&ident.text),
+        left_at: None,
     }
 }
 
@@ -136,7 +160,8 @@ impl Serving {
     }
 }
 
-fn ident_of(stored: &crate::state::StoredView) -> ViewIdent {
+/// A stored view, for comparison and for opening.
+pub fn ident_of(stored: &StoredView) -> ViewIdent {
     ViewIdent { name: stored.name.clone(), version: stored.version, text: stored.text.clone() }
 }
 

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use ractor::Actor;
 use tokio::sync::watch;
 
+use super::inheritance::{Inheritance, LiveViews, inherit};
 use super::node::{NodeParts, NodeShared};
 use super::opening;
-use super::plan::{FlowOptions, NodePlan, Running, StartError};
-use super::serving::{Mode, Serving, TopicParts, TopicShared, idents};
+use super::plan::{FlowOptions, NodePlan, OnChange, Running, StartError};
+use super::replay::jobs::Jobs;
+use super::serving::{self, Mode, Serving, TopicParts, TopicShared, idents};
 use super::supervisor::{NodeStart, Supervisor};
-use crate::state::Store;
+use crate::position::TopicPartition;
+use crate::state::{Store, ViewIdent};
 use crate::streams::{Log, Reader, TopicInfo};
 
 /// A topic that has been opened and checked.
@@ -22,7 +25,7 @@ struct Opened {
 
 /// Starts a node. When it answers an error nothing has been changed but, perhaps, new and empty generations.
 pub async fn start(plan: NodePlan) -> Result<Running, StartError> {
-    let NodePlan { name, log, store, topics, flow, retry, flush, .. } = plan;
+    let NodePlan { name, log, store, topics, flow, retry, flush, replay, snapshots, audit, consume } = plan;
     let (asking, names) = (log.clone(), topics.iter().map(|topic| topic.name.clone()).collect());
     let infos = blocking(move || ask(&*asking, names)).await?;
     let partitions: usize = infos.iter().map(|info| info.partitions as usize).sum();
@@ -34,13 +37,16 @@ pub async fn start(plan: NodePlan) -> Result<Running, StartError> {
             policy: topic.policy,
             history: topic.history,
             wanted: topic.views,
+            previous: topic.previous,
             flow: FlowOptions { residency: flow.residency / partitions.max(1), ..flow.clone() },
             retry,
             flush,
         };
-        let (log, store) = (log.clone(), store.clone());
-        opened.push(blocking(move || open(&*log, &store, &info, parts)).await?);
+        let (log, store, on_change) = (log.clone(), store.clone(), replay.on_change);
+        opened.push(blocking(move || open(&*log, &store, &info, parts, consume, on_change)).await?);
     }
+    let finding = store.clone();
+    let jobs = blocking(move || find_jobs(&finding)).await?;
     let (failed, watching) = watch::channel(None);
     let failed = Arc::new(failed);
     let (mut starts, mut topics) = (Vec::new(), Vec::new());
@@ -53,8 +59,8 @@ pub async fn start(plan: NodePlan) -> Result<Running, StartError> {
     let node_start = NodeStart { topics: starts, failed: failed.clone() };
     let (supervisor, _) =
         Actor::spawn(None, Supervisor, node_start).await.map_err(|e| StartError::Actors(e.to_string()))?;
-    let parts = NodeParts { name, log, store, supervisor, failed };
-    let node = Arc::new(NodeShared::new(parts, topics, watching.clone()));
+    let parts = NodeParts { name, log, store, supervisor, failed, replay, snapshots, audit, consume };
+    let node = NodeShared::new(parts, topics, jobs, watching.clone());
     node.begin();
     let stopping = node.clone();
     Ok(Running::new(node, watching, move |within| Box::pin(stopping.stop(within))))
@@ -66,14 +72,56 @@ fn ask(log: &dyn Log, names: Vec<String>) -> Result<Vec<TopicInfo>, StartError> 
     names.into_iter().map(ask).collect()
 }
 
-/// Opens a topic's generations, and the log where they stand.
-fn open(log: &dyn Log, store: &Arc<Store>, info: &TopicInfo, parts: TopicParts) -> Result<Opened, StartError> {
-    let definitions = parts.wanted.clone();
-    let generations = opening::open_topic(log, store, info, &idents(&definitions), parts.history)?;
-    let readers = opening::readers(log, &parts.name, &generations, parts.flow.prefetch);
+/// Opens a topic's generations under the definitions that go with them, and the log where they stand.
+fn open(
+    log: &dyn Log,
+    store: &Arc<Store>,
+    info: &TopicInfo,
+    parts: TopicParts,
+    consume: bool,
+    on_change: OnChange,
+) -> Result<Opened, StartError> {
+    let mut live = Vec::with_capacity(info.partitions as usize);
+    for partition in 0..info.partitions {
+        let at = TopicPartition::new(&*info.name, partition);
+        let found = store.live(&at).map_err(|source| StartError::Store { at, source })?;
+        live.push(found.map(|live| LiveViews { position: live.position, views: live.views }));
+    }
+    let (idents, definitions, frozen, pending) =
+        match inherit(&parts.name, &live, &parts.wanted, &parts.previous, on_change)? {
+            Inheritance::Same => (idents(&parts.wanted), parts.wanted.clone(), None, Vec::new()),
+            Inheritance::Runs { definitions, changes } => (idents(&definitions), definitions, None, changes),
+            Inheritance::Frozen { changes, missing } => (stored(&live), Arc::from([]), Some(missing), changes),
+        };
+    let generations = opening::open_topic(log, store, info, &idents, parts.history)?;
+    let mode = match frozen {
+        Some(why) => Mode::Frozen(why),
+        None if !consume => Mode::Offline,
+        None => Mode::Running,
+    };
+    let readers = match mode {
+        Mode::Running => opening::readers(log, &parts.name, &generations, parts.flow.prefetch),
+        Mode::Frozen(_) | Mode::Offline => Ok(Vec::new()),
+    };
     let readers = readers.map_err(|source| StartError::Log { topic: parts.name.clone(), source })?;
-    let serving = Serving::new(&parts, definitions, generations, Mode::Running, Vec::new());
+    let serving = Serving::new(&parts, definitions, generations, mode, pending);
     Ok(Opened { topic: TopicShared::new(parts, serving), readers })
+}
+
+/// The views of a topic as its most advanced partition has them.
+fn stored(live: &[Option<LiveViews>]) -> Vec<ViewIdent> {
+    let newest = live.iter().flatten().max_by_key(|live| live.position);
+    newest.map(|live| live.views.iter().map(serving::ident_of).collect()).unwrap_or_default()
+}
+
+/// The jobs that the store knows. What no job needs and a crash has left behind goes.
+fn find_jobs(store: &Store) -> Result<Jobs, StartError> {
+    let failed = |error: crate::state::Error| StartError::Actors(format!("the replay jobs cannot be read: {error}"));
+    let jobs = Jobs::load(store).map_err(failed)?;
+    for path in store.sweep(&jobs.generations()).map_err(failed)? {
+        tracing::info!(path = %path.display(), "removed a generation that nothing needs");
+    }
+    Ok(jobs)
 }
 
 /// Asks log and store, away from the runtime's threads.

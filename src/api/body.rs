@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::actors::admin::{Cost, Explanation, Step};
 use crate::actors::handle::{Page, Reading, Row};
 use crate::intake::show_bytes;
 use crate::position::{Offset, PartitionId, PositionVector, Timestamp};
@@ -25,6 +26,9 @@ pub struct RowAnswer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
     pub position: PositionVector,
+    /// What finding it took, when it was asked for as of a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
 }
 
 /// A page of rows.
@@ -49,10 +53,55 @@ pub struct PageRow {
     pub time: Option<String>,
 }
 
+/// How a row came to be.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ExplainAnswer {
+    pub view: String,
+    pub key: Value,
+    /// The row before the first step.
+    pub before: Option<Box<RawValue>>,
+    pub steps: Vec<StepAnswer>,
+    /// Steps before those that are here.
+    pub left_out: u64,
+    pub cost: Cost,
+}
+
+/// One record of a row's history; the fields are those of [`Step`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StepAnswer {
+    pub partition: PartitionId,
+    pub offset: Offset,
+    pub timestamp: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    pub event_type: Option<String>,
+    pub event_id: Option<String>,
+    pub outcome: String,
+    pub detail: Option<String>,
+    /// The row after it.
+    pub state: Option<Box<RawValue>>,
+}
+
+impl ExplainAnswer {
+    pub fn of(view: String, key: &[u8], found: Explanation) -> Self {
+        let Explanation { before, steps, left_out, cost } = found;
+        let steps = steps.into_iter().map(StepAnswer::from).collect();
+        ExplainAnswer { view, key: show_bytes(key), before, steps, left_out, cost }
+    }
+}
+
+impl From<Step> for StepAnswer {
+    fn from(step: Step) -> Self {
+        let Step { partition, offset, timestamp, event_type, event_id, outcome, detail, state } = step;
+        let time = timestamp.to_rfc3339();
+        StepAnswer { partition, offset, timestamp, time, event_type, event_id, outcome, detail, state }
+    }
+}
+
 impl RowAnswer {
     pub fn of(view: String, row: Row, position: PositionVector) -> Self {
         let PageRow { key, value, partition, offset, timestamp, time } = row.into();
-        RowAnswer { view, key, value, partition, offset, timestamp, time, position }
+        RowAnswer { view, key, value, partition, offset, timestamp, time, position, cost: None }
     }
 }
 

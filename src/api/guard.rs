@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use metrics::{counter, histogram};
@@ -33,6 +33,9 @@ pub async fn admit(State(face): State<Face>, request: Request, next: Next) -> Re
             .next("send `Authorization: Bearer <token>` with the token of http.token");
         return ([(header::WWW_AUTHENTICATE, AUTH_SCHEME)], refusal).into_response();
     }
+    if takes_its_time(request.uri()) {
+        return next.run(request).await;
+    }
     let limit = face.options.read_wait + SLACK;
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
@@ -40,6 +43,17 @@ pub async fn admit(State(face): State<Face>, request: Request, next: Next) -> Re
             .next("ask again; the records of an append may have gone in")
             .into_response(),
     }
+}
+
+/// What reads as much as there is to read: it ends when it is done, or when nobody waits for it any more.
+fn takes_its_time(uri: &Uri) -> bool {
+    let path = uri.path();
+    let travels = path.starts_with("/v1/views/")
+        && uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("at=")));
+    travels
+        || ["/v1/replays", "/v1/snapshots", "/v1/verify", "/v1/explain/", "/v1/changes/"]
+            .iter()
+            .any(|long| path.starts_with(long))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

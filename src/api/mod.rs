@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
@@ -18,13 +18,19 @@ use crate::config::Secret;
 mod append;
 pub mod body;
 mod guard;
+mod inside;
+mod order;
 pub mod percent;
 mod probes;
 mod reads;
+mod replays;
 mod reply;
 mod request;
+mod snapshots;
+mod travel;
 
 pub use guard::AUTH_SCHEME;
+pub use inside::Inside;
 pub use reply::POSITION_HEADER;
 
 /// `[http]`, without the address.
@@ -79,6 +85,24 @@ pub async fn serve(
     axum::serve(listener, app).with_graceful_shutdown(stop).await
 }
 
+/// What only an operator asks: it changes something, or costs a scan. How long it takes depends on the data, so that no
+/// clock ends it.
+fn operations() -> Router<Face> {
+    Router::new()
+        .route("/v1/replays", get(replays::list).post(replays::start))
+        .route("/v1/replays/plan", post(replays::plan))
+        .route("/v1/replays/{id}", get(replays::one))
+        .route("/v1/replays/{id}/{action}", post(replays::act))
+        .route("/v1/snapshots", get(snapshots::list).post(snapshots::create))
+        .route("/v1/snapshots/{id}", delete(snapshots::delete))
+        .route("/v1/snapshots/{id}/verify", post(snapshots::verify))
+        .route("/v1/verify", post(snapshots::digests))
+        .route("/v1/explain/{view}/", get(travel::explain))
+        .route("/v1/explain/{view}/{*key}", get(travel::explain))
+        .route("/v1/changes/{view}", get(travel::changes))
+        .layer(axum::middleware::from_fn(order::no_web_page))
+}
+
 /// All routes.
 pub fn router(node: NodeSlot, options: Options, metrics: Option<PrometheusHandle>) -> Router {
     let body_limit = options.body_limit;
@@ -91,6 +115,7 @@ pub fn router(node: NodeSlot, options: Options, metrics: Option<PrometheusHandle
         .route("/v1/views/{view}/{*key}", get(reads::get))
         .route("/v1/topics/{topic}/events", post(append::append))
         .route("/metrics", get(probes::metrics))
+        .merge(operations())
         .layer(DefaultBodyLimit::max(body_limit))
         .layer(axum::middleware::from_fn_with_state(face.clone(), guard::admit));
     Router::new()

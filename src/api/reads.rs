@@ -8,15 +8,27 @@ use super::Face;
 use super::body::{PageAnswer, RowAnswer};
 use super::reply::{self, Refusal};
 use super::request::{Query, segments};
+use super::travel;
 use crate::actors::reads::LIST_MAX;
 use crate::intake::show_bytes;
 
 const ROWS: usize = 100;
 
-/// One row; 404 with the position when there is none.
+/// One row, of live, of a time or of a job; 404 with the position when there is none.
 pub async fn get(State(face): State<Face>, uri: Uri) -> Result<Response, Refusal> {
     let (view, key) = segments(&uri, "/v1/views/")?;
-    let bound = Query::of(&uri, &["at-least", "wait"])?.bound(face.options.read_wait)?;
+    let mut query = Query::of(&uri, &["at-least", "wait", "at", "job"])?;
+    let (at, job) = (query.text("at")?, query.text("job")?);
+    let bound = query.bound(face.options.read_wait)?;
+    match (at, job) {
+        (None, None) => {}
+        (Some(at), None) if bound.is_none() => return travel::as_of(&face, view, key, at).await,
+        (None, Some(job)) if bound.is_none() => return travel::peek(&face, view, key, &job).await,
+        _ => {
+            let message = "only one of `at`, `job` and `at-least` may be given";
+            return Err(Refusal::bad("bad-query", message).next("they name different states of the row"));
+        }
+    }
     let reading = face.node()?.get(&view, key.clone(), bound).await?;
     match reading.value {
         Some(row) => {

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::actors::handle::{AppendError, ReadError};
+use crate::actors::replay::words::ReplayError;
 use crate::position::PositionVector;
 use crate::streams;
 
@@ -134,6 +135,38 @@ impl From<AppendError> for Refusal {
                 _ => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "log-failed", message)
                     .next("look at the node's log; records before the failure may have gone in"),
             },
+        }
+    }
+}
+
+impl From<ReplayError> for Refusal {
+    fn from(error: ReplayError) -> Self {
+        let message = error.to_string();
+        let unchanged = "nothing was changed; see docs/http.md";
+        match error {
+            ReplayError::Bad(_) => Refusal::bad("bad-request", message).next(unchanged),
+            ReplayError::Refused(_) => {
+                Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", message).next("nothing was changed")
+            }
+            ReplayError::Busy { id, phase } => Refusal::new(StatusCode::CONFLICT, "busy", message)
+                .next("nothing was changed")
+                .with("job", json!(id))
+                .with("phase", json!(phase)),
+            ReplayError::NoSuchJob { id } => Refusal::new(StatusCode::NOT_FOUND, "no-such-job", message)
+                .next("GET /v1/replays has those that are known")
+                .with("job", json!(id)),
+            ReplayError::NoJob => {
+                Refusal::new(StatusCode::NOT_FOUND, "no-job", message).next("POST /v1/replays starts one")
+            }
+            ReplayError::NotNow(_) => {
+                Refusal::new(StatusCode::CONFLICT, "not-now", message).next("look at the job: GET /v1/replays/latest")
+            }
+            ReplayError::NoSuchSnapshot { id } => Refusal::new(StatusCode::NOT_FOUND, "no-such-snapshot", message)
+                .next("GET /v1/snapshots has those that are known")
+                .with("snapshot", json!(id)),
+            ReplayError::Failed(_) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
+                .next("live is as it was; look at the node's log"),
+            ReplayError::Stopping => stopping(message),
         }
     }
 }

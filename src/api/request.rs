@@ -83,6 +83,12 @@ impl Query {
     }
 }
 
+/// A number of the path.
+pub fn number(text: &str, expected: &str) -> Result<u64, Refusal> {
+    text.parse()
+        .map_err(|_| Refusal::bad("bad-path", format!("{text:?} is no number")).next(format!("expected {expected}")))
+}
+
 /// The path's segment behind `prefix`, and the rest behind its slash, both decoded.
 pub fn segments(uri: &Uri, prefix: &str) -> Result<(String, Vec<u8>), Refusal> {
     let path = uri.path();

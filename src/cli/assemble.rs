@@ -6,6 +6,7 @@ use super::exit::Failure;
 use crate::actors::plan::{
     AuditOptions, FlowOptions, FlushOptions, ReplayOptions, RetryOptions, SnapshotOptions, TopicPlan,
 };
+use crate::api;
 use crate::app::Declared;
 use crate::config::memory::{Split, Wanted, split};
 use crate::config::{self, Config, Fsync, LogKind, Problem, Problems, Timestamps, Topic};
@@ -137,6 +138,15 @@ pub fn flow_options(config: &Config, partitions: usize) -> FlowOptions {
 pub fn retry_options(config: &Config) -> RetryOptions {
     let retry = &config.retry;
     RetryOptions { attempts: retry.attempts, initial: retry.initial, factor: retry.factor, max: retry.max }
+}
+
+/// `[http]`, without the address.
+pub fn api_options(config: &Config) -> api::Options {
+    api::Options {
+        body_limit: usize::try_from(config.http.body_limit).unwrap_or(usize::MAX),
+        read_wait: config.http.read_wait,
+        token: config.http.token.clone(),
+    }
 }
 
 /// `[state]`: when to flush.

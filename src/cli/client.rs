@@ -26,7 +26,7 @@ pub struct Client {
 }
 
 /// What the daemon refused, and why.
-struct Refused {
+pub(super) struct Refused {
     status: u16,
     code: String,
     message: String,
@@ -99,18 +99,21 @@ pub fn reachable(listen: std::net::SocketAddr) -> std::net::SocketAddr {
     }
 }
 
-fn refused(status: u16, body: &[u8]) -> Refused {
+/// Reads a refusal's body.
+pub(super) fn refused(status: u16, body: &[u8]) -> Refused {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
     Refused { status, code: text("code"), message: text("message"), next: text("next") }
 }
 
 impl Refused {
-    fn failure(self, base: &str) -> Failure {
+    pub(super) fn failure(self, base: &str) -> Failure {
         let code = match (self.status, self.code.as_str()) {
             (_, "behind") => Code::Behind,
+            (422, "refused") => Code::Refused,
+            (409, "busy" | "not-now") => Code::NotNow,
             (404, _) => Code::NotFound,
-            (400, "bad-cursor" | "bad-token" | "bad-query" | "wrong-bound") => Code::Usage,
+            (400, "bad-cursor" | "bad-token" | "bad-query" | "wrong-bound" | "bad-request") => Code::Usage,
             (401, _) => Code::Config,
             (503, "starting" | "stopping" | "log-unavailable") => Code::Unreachable,
             _ => Code::Failed,

@@ -20,8 +20,18 @@ pub enum Code {
     Unreachable = 5,
     /// Another process has the data directory.
     InUse = 6,
+    /// A correct answer cannot be had, and nothing was changed.
+    Refused = 7,
+    /// A check found a difference, and nothing was switched.
+    Differs = 8,
+    /// Somebody has to say yes, and nobody did.
+    NeedsYes = 9,
+    /// Another job is not over, or the job is not where the action could be taken.
+    NotNow = 10,
     /// `EX_CONFIG` of sysexits.h.
     Config = 78,
+    /// Ended by Ctrl-C, as shells count it. A job that was watched goes on.
+    Interrupted = 130,
 }
 
 /// What `--help` says of them.
@@ -34,7 +44,12 @@ Exit codes:
   4   behind: the position asked for was not reached in time
   5   unreachable: the daemon or the brokers do not answer
   6   in use: another process has the data directory
-  78  the configuration is wrong";
+  7   refused: a correct answer cannot be had; nothing was changed
+  8   differs: a verification or check found a difference; nothing was switched
+  9   needs a yes: the job waits for it, and nothing was switched
+  10  not now: another job is not over, or the job is not where that could be done
+  78  the configuration is wrong
+  130 ended by Ctrl-C; a job that was watched goes on";
 
 /// Why a command did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,15 +14,23 @@ mod assemble;
 mod client;
 mod completions;
 mod config_cmd;
+mod diff;
 mod exit;
+mod explain;
+mod figures;
 mod get;
 mod lines;
 mod list;
 mod offline;
+mod operator;
 mod out;
 mod reader;
+mod replay;
 mod run;
+mod snapshot;
 mod status;
+mod terminal;
+mod verify;
 
 pub use exit::{Code, Failure};
 
@@ -88,6 +96,12 @@ enum Command {
     Get(get::Get),
     List(list::List),
     Status(status::StatusArgs),
+    Replay(Box<replay::Replay>),
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
+    Verify(verify::Verify),
+    Explain(explain::ExplainArgs),
+    Diff(diff::Diff),
     #[command(subcommand)]
     Config(config_cmd::ConfigCommand),
     Completions(completions::Completions),
@@ -116,9 +130,14 @@ fn dispatch(cli: Cli, declared: Vec<Declared>) -> Result<(), Failure> {
     match command {
         Command::Run => run::run(&global.load()?, declared),
         Command::Append(append) => append.run(&global.load()?, &declared, json),
-        Command::Get(get) => get.run(&global.load()?, json),
+        Command::Get(get) => get.run(&global.load()?, declared, json),
         Command::List(list) => list.run(&global.load()?, json),
         Command::Status(status) => status.run(&global.load()?, json),
+        Command::Replay(replay) => replay.run(&global.load()?, declared, json),
+        Command::Snapshot(snapshot) => snapshot.run(&global.load()?, declared, json),
+        Command::Verify(verify) => verify.run(&global.load()?, declared, json),
+        Command::Explain(explain) => explain.run(&global.load()?, declared, json),
+        Command::Diff(diff) => diff.run(&global.load()?, declared, json),
         Command::Config(command) => command.run(|| global.load(), declared, json),
         Command::Completions(completions) => completions.run(),
     }

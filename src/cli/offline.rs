@@ -94,7 +94,12 @@ impl Offline {
                 };
                 partitions.push(partition_status(generation, end));
             }
-            topics.push(TopicStatus { name: name.clone(), partitions, views: view_status(generations) });
+            topics.push(TopicStatus {
+                name: name.clone(),
+                partitions,
+                views: view_status(generations),
+                pending: Vec::new(),
+            });
         }
         let status = Status {
             node: config.node.name.clone(),
@@ -107,6 +112,7 @@ impl Offline {
             },
             uptime_seconds: 0.0,
             topics,
+            replay: None,
         };
         (status, trouble)
     }

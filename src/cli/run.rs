@@ -23,9 +23,9 @@ use crate::streams::Log;
 use crate::telemetry;
 
 /// The longest that letting go of connections and files may take.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// The longest that the threads may take to end after that.
-const LET_GO_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const LET_GO_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs until a signal or a failure ends it.
 pub fn run(loaded: &Loaded, declared: Vec<Declared>) -> Result<(), Failure> {
@@ -48,7 +48,7 @@ pub fn run(loaded: &Loaded, declared: Vec<Declared>) -> Result<(), Failure> {
 }
 
 /// A daemon without work is a mistake, and the message is the way out.
-fn check(topics: &[Assembled]) -> Result<(), Failure> {
+pub(super) fn check(topics: &[Assembled]) -> Result<(), Failure> {
     if topics.is_empty() {
         let next = "declare one under [[topics]], or start with the example: segno config example > segno.toml";
         return Err(Failure::new(Code::Config, "no topic is configured, so there is nothing to run").next(next));
@@ -71,11 +71,7 @@ async fn serve(loaded: &Loaded, topics: Vec<Assembled>) -> Result<(), Failure> {
     let address = listener.local_addr().unwrap_or(config.http.listen);
     let _written = AddressFile::write(&config.node.data_dir, address)?;
     let slot = NodeSlot::default();
-    let options = api::Options {
-        body_limit: usize::try_from(config.http.body_limit).unwrap_or(usize::MAX),
-        read_wait: config.http.read_wait,
-        token: config.http.token.clone(),
-    };
+    let options = assemble::api_options(config);
     let (stop_http, stopped) = watch::channel(false);
     let http = tokio::spawn(api::serve(listener, slot.clone(), options, Some(metrics), until(stopped)));
     tracing::info!(
@@ -112,12 +108,12 @@ async fn serve(loaded: &Loaded, topics: Vec<Assembled>) -> Result<(), Failure> {
 }
 
 /// The node, and the log that it reads.
-struct Started {
-    running: Running,
-    log: Arc<dyn Log>,
+pub(super) struct Started {
+    pub running: Running,
+    pub log: Arc<dyn Log>,
 }
 
-async fn start(config: &Config, store: Arc<Store>, topics: Vec<Assembled>) -> Result<Started, Failure> {
+pub(super) async fn start(config: &Config, store: Arc<Store>, topics: Vec<Assembled>) -> Result<Started, Failure> {
     let (log, topics, partitions) = {
         let config = config.clone();
         let opened = tokio::task::spawn_blocking(move || open(&config, topics)).await;

@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::reader::Reader;
 use super::{Code, Failure, out};
 use crate::actors::handle::{PartitionStatus, Status, ViewStatus};
+use crate::actors::replay::words::ViewReplay;
 use crate::config::{Loaded, quantity};
 
 /// Show how far every partition is
@@ -56,8 +57,14 @@ fn status(loaded: &Loaded) -> Result<Status, Failure> {
 fn show(status: &Status) -> String {
     let reason = status.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
     let mut text = format!("{} is {}{reason}; log: {}", status.node, status.state, status.log);
+    if let Some(replay) = &status.replay {
+        text.push_str(&format!("\nreplay {} is {} ({:.0} %)", replay.id, replay.phase, replay.share * 100.0));
+    }
     for topic in &status.topics {
         text.push_str(&format!("\n\n{}\n", topic.name));
+        for view in &topic.pending {
+            text.push_str(&pending_line(view));
+        }
         let mut table = table(&PARTITION_COLUMNS);
         table.add_rows(topic.partitions.iter().map(partition_row));
         table.add_row(total_row(&topic.partitions));
@@ -76,6 +83,13 @@ fn show(status: &Status) -> String {
         }
     }
     text
+}
+
+/// A definition that waits for a replay.
+fn pending_line(view: &ViewReplay) -> String {
+    let wanted = view.wanted.map(|version| format!("version {version}")).unwrap_or_default();
+    let live = view.live.map_or_else(|| "it is new".to_owned(), |version| format!("live is version {version}"));
+    format!("view {} waits for its {wanted} ({live}): `segno replay --from <time>` builds it\n", view.view)
 }
 
 const PARTITION_COLUMNS: [&str; 12] = [

@@ -55,12 +55,19 @@ impl Generation {
         let written = &mut *written;
         let next = self.check_laws(written, commit)?;
 
-        let batch = self.batch(commit, written, &next)?;
+        let mut batch = self.batch(commit, written, &next)?;
+        let begins = written.progress.position == Position::ZERO && commit.last.is_none() && commit.deltas.is_empty();
+        if begins {
+            batch.put_cf(self.family(keys::META)?, keys::meta_began(), commit.position.0.to_be_bytes());
+        }
         let bytes = batch.size_in_bytes() as u64;
         if let Err(error) = self.db.write_opt(batch, &self.root.shared.writing()) {
             let error = self.rocks(error);
             written.poison = Some(error.to_string());
             return Err(error);
+        }
+        if begins {
+            self.publish_began(commit.position);
         }
         (written.progress, written.totals) = next;
         written.commits += 1;

@@ -24,20 +24,20 @@ pub enum Error {
     TooManyViews { at: TopicPartition, limit: usize },
     #[error(
         "{at}: the definition of view `{view}` changed, but its version is still {version}: rows up to position \
-         {position} were made by the old definition. Put the old definition back, or raise the version and rebuild the \
-         view by a replay or in a new data directory"
+         {position} were made by the old definition. Put the old definition back, or raise the version: live then goes on \
+         under the old one until a replay has built the new rows (`segno replay`, or by itself with \
+         `on-change = \"replay\"` under [replay])"
     )]
     DefinitionChanged { at: TopicPartition, view: String, version: u32, position: Position },
     #[error(
         "{at}: view `{view}` is stored with version {stored} up to position {position}, and version {wanted} is wanted: \
-         it would start in the middle. Go back to version {stored}, or rebuild the view by a replay or in a new data \
-         directory"
+         it would start in the middle. {}", way(*stored, *wanted)
     )]
     VersionChanged { at: TopicPartition, view: String, stored: u32, wanted: u32, position: Position },
     #[error(
         "{at}: view `{view}` (version {version}) has seen the log up to position {seen}, and the generation is at \
-         {position}: it would miss what lies between. Rebuild the views by a replay or in a new data directory, or leave \
-         the view out"
+         {position}: it would miss what lies between. Build it by a replay (`segno replay`, or by itself at the start of \
+         the program with `on-change = \"replay\"` under [replay]), or leave the view out"
     )]
     ViewAdded { at: TopicPartition, view: String, version: u32, seen: Position, position: Position },
     #[error("{} holds {stored}, not {wanted}: the directory was moved or copied; put it back", path.display())]
@@ -54,6 +54,27 @@ pub enum Error {
     Unregistered { at: TopicPartition, path: PathBuf },
     #[error("{at}: no generation of it is in the store: check topic and partition")]
     NoGeneration { at: TopicPartition },
+    #[error(
+        "{at}: generation {number} is the {role} one, which is not opened or removed as one that is being built. This is \
+         a defect of Segno; please report it"
+    )]
+    GenerationKept { at: TopicPartition, number: u64, role: &'static str },
+    #[error("{at}: generation {number} is still open in this process: let those who read it end, then try again")]
+    GenerationOpen { at: TopicPartition, number: u64 },
+    #[error("{at}: generation {number} cannot become the live one, and nothing was switched: {why}; replay again")]
+    NotSwitched { at: TopicPartition, number: u64, why: &'static str },
+    #[error("{at}: there is no snapshot in {}: choose another base", path.display())]
+    NoBase { at: TopicPartition, path: PathBuf },
+    #[error(
+        "{at}: view `{view}` (version {version}) cannot start from the snapshot in {}, {why}: replay it from the \
+         beginning of the log (`--base genesis`), or from a snapshot that has all of it", path.display()
+    )]
+    Incompatible { at: TopicPartition, view: String, version: u32, path: PathBuf, why: String },
+    #[error(
+        "{at}: the row with key {key} of view `{view}` does not fit version {version} of its definition: {why}. Replay \
+         from the beginning of the log (`--base genesis`), or change the definition so that it reads such rows"
+    )]
+    RowUnfit { at: TopicPartition, view: String, version: u32, key: String, why: String },
 
     #[error(
         "{at}: the store was fed from cluster `{stored}`, and the log is cluster `{found}`: go back to that cluster, or \
@@ -144,8 +165,13 @@ impl Error {
             | Error::NoSnapshot { .. }
             | Error::SnapshotLacks { .. }
             | Error::SnapshotInUse { .. }
-            | Error::NoGeneration { .. } => Fault::User,
+            | Error::NoGeneration { .. }
+            | Error::NoBase { .. }
+            | Error::Incompatible { .. }
+            | Error::RowUnfit { .. } => Fault::User,
             Error::GenerationMissing { .. }
+            | Error::GenerationOpen { .. }
+            | Error::NotSwitched { .. }
             | Error::Unregistered { .. }
             | Error::ClusterChanged { .. }
             | Error::PartitionCountChanged { .. }
@@ -158,14 +184,17 @@ impl Error {
             | Error::Corrupt { .. }
             | Error::Io { .. }
             | Error::Poisoned { .. } => Fault::Environment,
-            Error::ReadOnly { .. } | Error::Law { .. } | Error::SnapshotRefused { .. } => Fault::Internal,
+            Error::ReadOnly { .. }
+            | Error::GenerationKept { .. }
+            | Error::Law { .. }
+            | Error::SnapshotRefused { .. } => Fault::Internal,
         }
     }
 
-    /// Whether the same call can succeed later without anybody changing anything. Never: a store that failed stays
-    /// failed until it is opened again, and what refuses to open needs a decision.
+    /// Whether the same call can succeed later without anybody changing anything: only when readers will be gone. A
+    /// store that failed stays failed until it is opened again, and what refuses to open needs a decision.
     pub fn retryable(&self) -> bool {
-        false
+        matches!(self, Error::GenerationOpen { .. })
     }
 
     /// Sorts an error of RocksDB by what an operator can do about it.
@@ -199,6 +228,22 @@ impl Error {
     /// Stored bytes that cannot be read; `what` names the record, such as `view 3 key "ab"`.
     pub(crate) fn malformed(path: &Path, what: impl std::fmt::Display, error: &Malformed) -> Error {
         Error::Corrupt { path: path.to_owned(), reason: format!("{what}: {error}") }
+    }
+}
+
+/// From one version of a view to another.
+fn way(stored: u32, wanted: u32) -> String {
+    if wanted < stored {
+        format!(
+            "Bring the rows of the older version back with `segno replay rollback` while the configuration still has \
+             version {stored} and the previous generation is kept; else go back to version {stored}, or give the older \
+             definition a version above {stored} and replay into it"
+        )
+    } else {
+        format!(
+            "Build the rows of version {wanted} by a replay (`segno replay`, or by itself at the start of the program with \
+             `on-change = \"replay\"` under [replay]), or go back to version {stored}"
+        )
     }
 }
 

@@ -14,6 +14,7 @@ use crate::state::delta::{Fingerprint, ViewTag};
 use crate::state::error::Error;
 use crate::state::meta::{self, Identity, Progress, StoredView, ViewTotals};
 use crate::state::options::{self, Durability};
+use crate::state::slots::{Shown, Slot};
 use crate::state::store::Root;
 use crate::state::{keys, paths};
 
@@ -24,84 +25,40 @@ pub struct Generation {
     pub(super) path: PathBuf,
     number: u64,
     identity: Identity,
-    views: Vec<StoredView>,
     tags: Vec<ViewTag>,
     pub(super) durability: Durability,
     pub(super) read_only: bool,
     written: Mutex<Written>,
-    applied: AtomicU64,
+    shown: Arc<Shown>,
     durable: AtomicU64,
+    began: AtomicU64,
+    /// Whoever may write the directory has it alone in this process, until the database is closed.
+    slot: Option<Slot>,
     pub(super) root: Arc<Root>,
 }
 
 /// The entries of the `meta` family as they are read on opening.
-struct Opened {
-    db: DB,
-    path: PathBuf,
+pub(super) struct Opened {
+    pub(super) db: DB,
+    pub(super) path: PathBuf,
 }
 
 impl Generation {
     pub(super) fn open(
         root: &Arc<Root>,
-        path: PathBuf,
+        slot: Slot,
         number: u64,
         identity: &Identity,
         views: &[ViewIdent],
-    ) -> Result<Generation, Error> {
-        Generation::open_with(root, root.shared.database(), path, number, identity, views, Position::ZERO)
-    }
-
-    /// Opens a database with these options; one that is created begins at `start`.
-    pub(super) fn open_with(
-        root: &Arc<Root>,
-        mut database: Options,
-        path: PathBuf,
-        number: u64,
-        identity: &Identity,
-        views: &[ViewIdent],
-        start: Position,
-    ) -> Result<Generation, Error> {
-        database.create_if_missing(true);
-        database.create_missing_column_families(true);
-        let db = DB::open_cf_descriptors(&database, &path, root.shared.families());
-        let opened = Opened { db: db.map_err(|error| newer_or(&path, error))?, path };
-
-        let found = opened.format()?;
-        if let Some(stored) = opened.identity()? {
-            same_identity(&opened.path, &stored, identity)?;
-        } else if found.is_some() {
-            return Err(opened.damaged("its identity is missing"));
+    ) -> Result<Arc<Generation>, Error> {
+        let opened = Opened::open(root, slot.path(), true)?;
+        let mut generation = opened.for_writing(root, number, identity, views, Position::ZERO)?;
+        generation.slot = Some(slot);
+        let generation = Arc::new(generation);
+        if let Some(slot) = &generation.slot {
+            slot.open(&generation, &generation.shown);
         }
-        let progress = opened.progress()?;
-        let matched = definitions::compare(&identity.at, &opened.views()?, views, progress.position)?;
-        let durability = root.shared.options.durability;
-
-        let mut batch = WriteBatch::default();
-        let family = opened.family(keys::META)?;
-        if found.is_none() {
-            batch.put_cf(family, keys::meta_format(), meta::FORMAT.to_be_bytes());
-            batch.put_cf(family, keys::meta_identity(), identity.encode());
-            if start > Position::ZERO {
-                let mut progress = Vec::new();
-                Progress { position: start, last: None }.encode(&mut progress);
-                batch.put_cf(family, keys::meta_position(), progress);
-            }
-        }
-        for view in &matched.changed {
-            batch.put_cf(family, keys::meta_view(view.tag), view.encode());
-        }
-        let mode_changed = opened.durability()? != Some(durability);
-        if mode_changed {
-            // Writes with and without the write-ahead log must not lie in memory together: what the old mode left
-            // there is in files before the new mode writes.
-            opened.flush()?;
-            batch.put_cf(family, keys::meta_durability(), [durability as u8]);
-        }
-        if !batch.is_empty() {
-            opened.db.write_opt(batch, &root.shared.writing()).map_err(|error| Error::rocks(&opened.path, error))?;
-            opened.flush()?;
-        }
-        opened.generation(root, number, identity.clone(), matched.active, durability, false)
+        Ok(generation)
     }
 
     pub(super) fn read_only(root: &Arc<Root>, path: PathBuf, number: u64) -> Result<Generation, Error> {
@@ -141,17 +98,22 @@ impl Generation {
 
     /// The views as stored, in the same order.
     pub fn views(&self) -> &[StoredView] {
-        &self.views
+        &self.shown.views
     }
 
     /// Everything below it is applied and visible to readers.
     pub fn applied(&self) -> Position {
-        Position(self.applied.load(Ordering::Acquire))
+        Position(self.shown.applied.load(Ordering::Acquire))
     }
 
     /// Everything below it survives a crash of this machine.
     pub fn durable(&self) -> Position {
         Position(self.durable.load(Ordering::Acquire))
+    }
+
+    /// The generation has seen nothing below it: 0, unless it was made to begin later, or the log did.
+    pub fn began(&self) -> Position {
+        Position(self.began.load(Ordering::Acquire))
     }
 
     /// The last record that was applied.
@@ -171,7 +133,11 @@ impl Generation {
     }
 
     pub(super) fn publish_applied(&self, position: Position) {
-        self.applied.store(position.0, Ordering::Release);
+        self.shown.applied.store(position.0, Ordering::Release);
+    }
+
+    pub(super) fn publish_began(&self, position: Position) {
+        self.began.store(position.0, Ordering::Release);
     }
 
     pub(super) fn publish_durable(&self, position: Position) {
@@ -193,11 +159,78 @@ impl Generation {
 }
 
 impl Opened {
-    fn family(&self, name: &'static str) -> Result<&ColumnFamily, Error> {
+    /// Opens the database for writing.
+    pub(super) fn open(root: &Root, path: &Path, create: bool) -> Result<Opened, Error> {
+        Opened::open_with(root, root.shared.database(), path, create)
+    }
+
+    /// The same with options of one's own.
+    pub(super) fn open_with(root: &Root, mut database: Options, path: &Path, create: bool) -> Result<Opened, Error> {
+        database.create_if_missing(create);
+        database.create_missing_column_families(create);
+        let db = DB::open_cf_descriptors(&database, path, root.shared.families());
+        Ok(Opened { db: db.map_err(|error| newer_or(path, error))?, path: path.to_owned() })
+    }
+
+    /// The generation for `views`, whose descriptions are written where they are new; one that is created begins at
+    /// `start`.
+    pub(super) fn for_writing(
+        self,
+        root: &Arc<Root>,
+        number: u64,
+        identity: &Identity,
+        views: &[ViewIdent],
+        start: Position,
+    ) -> Result<Generation, Error> {
+        let found = self.check(identity)?;
+        let progress = self.progress()?;
+        let matched = definitions::compare(&identity.at, &self.views()?, views, progress.position)?;
+        let durability = root.shared.options.durability;
+
+        let mut batch = WriteBatch::default();
+        let family = self.family(keys::META)?;
+        if found.is_none() {
+            batch.put_cf(family, keys::meta_format(), meta::FORMAT.to_be_bytes());
+            batch.put_cf(family, keys::meta_identity(), identity.encode());
+            if start > Position::ZERO {
+                let mut progress = Vec::new();
+                Progress { position: start, last: None }.encode(&mut progress);
+                batch.put_cf(family, keys::meta_position(), progress);
+                batch.put_cf(family, keys::meta_began(), start.0.to_be_bytes());
+            }
+        }
+        for view in &matched.changed {
+            batch.put_cf(family, keys::meta_view(view.tag), view.encode());
+        }
+        if self.durability()? != Some(durability) {
+            // Writes with and without the write-ahead log must not lie in memory together: what the old mode left
+            // there is in files before the new mode writes.
+            self.flush()?;
+            batch.put_cf(family, keys::meta_durability(), [durability as u8]);
+        }
+        if !batch.is_empty() {
+            self.db.write_opt(batch, &root.shared.writing()).map_err(|error| Error::rocks(&self.path, error))?;
+            self.flush()?;
+        }
+        self.generation(root, number, identity.clone(), matched.active, durability, false)
+    }
+
+    /// The format, if there is one yet. What is stored must be of this program's formats, and must be of `identity`.
+    pub(super) fn check(&self, identity: &Identity) -> Result<Option<u32>, Error> {
+        let found = self.format()?;
+        if let Some(stored) = self.identity()? {
+            same_identity(&self.path, &stored, identity)?;
+        } else if found.is_some() {
+            return Err(self.damaged("its identity is missing"));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn family(&self, name: &'static str) -> Result<&ColumnFamily, Error> {
         family(&self.db, &self.path, name)
     }
 
-    fn damaged(&self, why: &str) -> Error {
+    pub(super) fn damaged(&self, why: &str) -> Error {
         Error::Corrupt { path: self.path.clone(), reason: why.to_owned() }
     }
 
@@ -205,7 +238,7 @@ impl Opened {
         Error::malformed(&self.path, "meta", error)
     }
 
-    fn flush(&self) -> Result<(), Error> {
+    pub(super) fn flush(&self) -> Result<(), Error> {
         flush(&self.db, &self.path)
     }
 
@@ -234,7 +267,7 @@ impl Opened {
         self.read(&keys::meta_identity(), Identity::decode)
     }
 
-    fn progress(&self) -> Result<Progress, Error> {
+    pub(super) fn progress(&self) -> Result<Progress, Error> {
         Ok(self.read(&keys::meta_position(), Progress::decode)?.unwrap_or_default())
     }
 
@@ -247,7 +280,7 @@ impl Opened {
     }
 
     /// All views, in the order of their tags.
-    fn views(&self) -> Result<Vec<StoredView>, Error> {
+    pub(super) fn views(&self) -> Result<Vec<StoredView>, Error> {
         let mut reading = options::reading(true);
         reading.set_iterate_lower_bound(keys::META_VIEWS.0);
         reading.set_iterate_upper_bound(keys::META_VIEWS.1);
@@ -260,6 +293,11 @@ impl Opened {
         Ok(views)
     }
 
+    pub(super) fn totals(&self, view: ViewTag) -> Result<ViewTotals, Error> {
+        let stored = self.read(&keys::meta_totals(view), |stored| ViewTotals::decode(view, stored))?;
+        Ok(stored.unwrap_or_else(|| ViewTotals::zero(view)))
+    }
+
     fn generation(
         self,
         root: &Arc<Root>,
@@ -270,10 +308,10 @@ impl Opened {
         read_only: bool,
     ) -> Result<Generation, Error> {
         let progress = self.progress()?;
+        let began = self.read(&keys::meta_began(), |stored| Bytes::new("beginning", stored).u64())?;
         let mut totals = Vec::with_capacity(views.len());
         for view in &views {
-            let stored = self.read(&keys::meta_totals(view.tag), |stored| ViewTotals::decode(view.tag, stored))?;
-            totals.push(stored.unwrap_or_else(|| ViewTotals::zero(view.tag)));
+            totals.push(self.totals(view.tag)?);
         }
         // What was read now comes from files: RocksDB writes what it recovers from a write-ahead log to files on
         // opening, and without such a log there is nothing else. A read-only opening leaves the log as it is.
@@ -284,12 +322,13 @@ impl Opened {
             number,
             identity,
             tags: views.iter().map(|view| view.tag).collect(),
-            views,
             durability,
             read_only,
             written: Mutex::new(Written::new(progress, totals)),
-            applied: AtomicU64::new(position),
+            shown: Arc::new(Shown { views, applied: AtomicU64::new(position) }),
             durable: AtomicU64::new(position),
+            began: AtomicU64::new(began.unwrap_or_default()),
+            slot: None,
             root: Arc::clone(root),
         })
     }

@@ -37,9 +37,13 @@ const META_VIEW: u8 = 3;
 const META_POSITION: u8 = 4;
 const META_TOTALS: u8 = 5;
 const META_DURABILITY: u8 = 6;
+const META_BEGAN: u8 = 7;
 
 const CONTROL_FORMAT: u8 = 1;
 const CONTROL_LIVE: u8 = 2;
+const CONTROL_BUILT: u8 = 3;
+const CONTROL_JOB: u8 = 4;
+const CONTROL_NEXT_JOB: u8 = 5;
 
 /// Writes the stored key of a row: view tag, record key.
 pub fn row_key(view: ViewTag, key: &[u8], into: &mut Vec<u8>) {
@@ -168,6 +172,11 @@ pub fn meta_durability() -> [u8; 1] {
     [META_DURABILITY]
 }
 
+/// The key of the position below which the generation has seen nothing; absent when that is 0.
+pub fn meta_began() -> [u8; 1] {
+    [META_BEGAN]
+}
+
 /// The view tag at the end of a `meta_view` or `meta_totals` key.
 pub fn meta_tag(stored: &[u8]) -> Option<ViewTag> {
     let (_, tag) = stored.split_first_chunk::<1>()?;
@@ -186,10 +195,7 @@ pub fn control_format() -> [u8; 1] {
 
 /// The control store's key of a partition's live generation.
 pub fn control_live(at: &TopicPartition, into: &mut Vec<u8>) {
-    into.push(CONTROL_LIVE);
-    into.extend_from_slice(&(at.topic.len() as u32).to_be_bytes());
-    into.extend_from_slice(at.topic.as_bytes());
-    into.extend_from_slice(&at.partition.0.to_be_bytes());
+    control_partition(CONTROL_LIVE, at, into);
 }
 
 /// The range of all live generations in the control store.
@@ -198,14 +204,70 @@ pub const CONTROL_LIVES: (&[u8], &[u8]) = (&[CONTROL_LIVE], &[CONTROL_LIVE + 1])
 /// Reads a key that [`control_live`] wrote.
 pub fn parse_control_live(stored: &[u8]) -> Result<TopicPartition, Malformed> {
     let mut bytes = Bytes::new("control key", stored);
+    let at = parse_partition(CONTROL_LIVE, "a live generation", &mut bytes)?;
+    bytes.end()?;
+    Ok(at)
+}
+
+/// The control store's key of a generation that has a number of its own and is neither live nor previous.
+pub fn control_built(at: &TopicPartition, number: u64, into: &mut Vec<u8>) {
+    control_partition(CONTROL_BUILT, at, into);
+    into.extend_from_slice(&number.to_be_bytes());
+}
+
+/// The range of all such generations in the control store.
+pub const CONTROL_BUILTS: (&[u8], &[u8]) = (&[CONTROL_BUILT], &[CONTROL_BUILT + 1]);
+
+/// Reads a key that [`control_built`] wrote.
+pub fn parse_control_built(stored: &[u8]) -> Result<(TopicPartition, u64), Malformed> {
+    let mut bytes = Bytes::new("control key", stored);
+    let at = parse_partition(CONTROL_BUILT, "a generation beside the live one", &mut bytes)?;
+    let number = bytes.u64()?;
+    bytes.end()?;
+    Ok((at, number))
+}
+
+/// The control store's key of a job.
+pub fn control_job(id: u64) -> [u8; 9] {
+    let mut key = [CONTROL_JOB; 9];
+    key[1..].copy_from_slice(&id.to_be_bytes());
+    key
+}
+
+/// The range of all jobs in the control store.
+pub const CONTROL_JOBS: (&[u8], &[u8]) = (&[CONTROL_JOB], &[CONTROL_JOB + 1]);
+
+/// Reads a key that [`control_job`] wrote.
+pub fn parse_control_job(stored: &[u8]) -> Result<u64, Malformed> {
+    let mut bytes = Bytes::new("control key", stored);
     match bytes.u8()? {
-        CONTROL_LIVE => {}
-        kind => return Err(bytes.bad(format!("kind {kind} is not a live generation"))),
+        CONTROL_JOB => {}
+        kind => return Err(bytes.bad(format!("kind {kind} is not a job"))),
+    }
+    let id = bytes.u64()?;
+    bytes.end()?;
+    Ok(id)
+}
+
+/// The control store's key of the number that the next job gets.
+pub fn control_next_job() -> [u8; 1] {
+    [CONTROL_NEXT_JOB]
+}
+
+fn control_partition(kind: u8, at: &TopicPartition, into: &mut Vec<u8>) {
+    into.push(kind);
+    into.extend_from_slice(&(at.topic.len() as u32).to_be_bytes());
+    into.extend_from_slice(at.topic.as_bytes());
+    into.extend_from_slice(&at.partition.0.to_be_bytes());
+}
+
+fn parse_partition(kind: u8, what: &str, bytes: &mut Bytes<'_>) -> Result<TopicPartition, Malformed> {
+    match bytes.u8()? {
+        found if found == kind => {}
+        found => return Err(bytes.bad(format!("kind {found} is not {what}"))),
     }
     let topic = bytes.text()?;
-    let partition = bytes.u32()?;
-    bytes.end()?;
-    Ok(TopicPartition::new(topic, partition))
+    Ok(TopicPartition::new(topic, bytes.u32()?))
 }
 
 /// The first key after all keys that start with `prefix`, or `None` when there is no such key.
@@ -241,10 +303,14 @@ mod tests {
         assert_eq!(held, [1, 0, 3, 0, 0, 0, 1, b'k', 0, 0, 0, 0, 0, 0, 0, 9]);
         assert_eq!(written(|b| dead_key(Offset(9), ViewTag(3), b)), [2, 0, 0, 0, 0, 0, 0, 0, 9, 0, 3]);
         assert_eq!((meta_format(), meta_identity(), meta_position(), meta_durability()), ([1], [2], [4], [6]));
+        assert_eq!(meta_began(), [7]);
         assert_eq!((meta_view(ViewTag(7)), meta_totals(ViewTag(7))), ([3, 0, 7], [5, 0, 7]));
         assert_eq!(control_format(), [1]);
         let live = written(|b| control_live(&TopicPartition::new("ab", 5), b));
         assert_eq!(live, [2, 0, 0, 0, 2, b'a', b'b', 0, 0, 0, 5]);
+        let built = written(|b| control_built(&TopicPartition::new("ab", 5), 9, b));
+        assert_eq!(built, [3, 0, 0, 0, 2, b'a', b'b', 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9]);
+        assert_eq!((control_job(9), control_next_job()), ([4, 0, 0, 0, 0, 0, 0, 0, 9], [5]));
     }
 
     #[test]
@@ -284,10 +350,14 @@ mod tests {
         }
 
         #[test]
-        fn live_keys_round_trip(topic in "[a-z.]{1,20}", partition: u32) {
+        fn control_keys_round_trip(topic in "[a-z.]{1,20}", partition: u32, number: u64) {
             let at = TopicPartition::new(topic, partition);
             let stored = written(|into| control_live(&at, into));
-            prop_assert_eq!(parse_control_live(&stored).unwrap(), at);
+            prop_assert_eq!(parse_control_live(&stored).unwrap(), at.clone());
+            let stored = written(|into| control_built(&at, number, into));
+            prop_assert!(stored.as_slice() >= CONTROL_BUILTS.0 && stored.as_slice() < CONTROL_BUILTS.1);
+            prop_assert_eq!(parse_control_built(&stored).unwrap(), (at, number));
+            prop_assert_eq!(parse_control_job(&control_job(number)).unwrap(), number);
         }
 
         #[test]
@@ -299,6 +369,7 @@ mod tests {
         #[test]
         fn no_bytes_break_a_parser(bytes: Vec<u8>) {
             let _ = (ParkedKey::parse(&bytes).is_ok(), StoredRow::parse(&bytes).is_ok(), parse_control_live(&bytes).is_ok());
+            let _ = (parse_control_built(&bytes).is_ok(), parse_control_job(&bytes).is_ok());
         }
     }
 }

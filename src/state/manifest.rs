@@ -291,3 +291,50 @@ fn checksum_file(path: &Path) -> io::Result<String> {
 pub(crate) fn sync(directory: &Path) -> Result<(), Error> {
     File::open(directory).and_then(|file| file.sync_all()).map_err(|error| Error::io(directory, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A manifest on disk. A change here is a change of the format.
+    const STORED: &str = r#"{"checksum":"CHECKSUM","manifest":{"format":1,"snapshot":7,"why":"time","taken":1700000000000,"topic":"t","partition":3,"cluster":"c","partitions":4,"generation":2,"position":10,"sequence":99,"last":{"offset":9,"timestamp":-5,"hash":"00000000000000ff"},"views":[{"tag":1,"name":"v","version":2,"text":"x","fingerprint":"000000000000000000000000000000aa","digest":"ffffffffffffffffffffffffffffffff","rows":3,"books":{"consumed":10,"applied":9,"skipped":0,"waiting":0,"parked":1,"dead":0}}],"files":[{"name":"000012.sst","bytes":1234,"checksum":"0123456789abcdef"}]}}"#;
+
+    fn sealed() -> String {
+        let (_, manifest) = STORED.split_once("\"manifest\":").unwrap();
+        let checksum = checksum_of(manifest.strip_suffix('}').unwrap().as_bytes());
+        STORED.replace("CHECKSUM", &checksum)
+    }
+
+    #[test]
+    fn the_format_is_what_it_was() {
+        let manifest = Manifest::parse(sealed().as_bytes()).unwrap();
+        let Contents { identity, last, views, totals } = manifest.contents().unwrap();
+        assert_eq!(identity, Identity { at: TopicPartition::new("t", 3), cluster: "c".into(), partitions: 4 });
+        assert_eq!(last, Some(Fingerprint { offset: Offset(9), timestamp: Timestamp(-5), hash: 255 }));
+        assert_eq!((views[0].tag, views[0].version, views[0].fingerprint), (ViewTag(1), 2, 0xaa));
+        assert_eq!((totals[0].view, totals[0].digest, totals[0].books.parked), (ViewTag(1), u128::MAX, 1));
+        assert_eq!(manifest.bytes(), 1234);
+        let directory = tempfile::tempdir().unwrap();
+        manifest.write(directory.path()).unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join(FILE)).unwrap(), sealed());
+        assert_eq!(Manifest::read(directory.path()).unwrap(), manifest);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn no_cut_and_no_changed_byte_is_taken_for_a_manifest() {
+        let whole = sealed();
+        let parsed = Manifest::parse(whole.as_bytes()).unwrap();
+        for len in 0..whole.len() {
+            assert!(Manifest::parse(&whole.as_bytes()[..len]).is_err(), "cut at {len}");
+        }
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut changed = whole.clone().into_bytes();
+                changed[at] ^= 1 << bit;
+                // Outside of what the checksum covers, white space means nothing.
+                assert!(Manifest::parse(&changed).map_or(true, |found| found == parsed), "bit {bit} of byte {at}");
+            }
+        }
+    }
+}

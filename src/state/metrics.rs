@@ -52,4 +52,12 @@ impl Generation {
         }
         metrics
     }
+
+    /// Bytes of the files that hold the generation's rows. Those that it shares with a snapshot count in both.
+    pub fn bytes_on_disk(&self) -> u64 {
+        let families = FAMILIES.iter().filter_map(|name| self.db.cf_handle(name));
+        families
+            .map(|family| self.db.property_int_value_cf(family, LIVE_SST_FILES_SIZE).ok().flatten().unwrap_or(0))
+            .sum()
+    }
 }

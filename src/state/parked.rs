@@ -44,6 +44,20 @@ impl Generation {
 
     /// Up to `limit` waiting and parked records of one aggregate from offset `from` on, in the order of offsets.
     pub fn held_of(&self, view: ViewTag, key: &[u8], from: Offset, limit: usize) -> Result<Vec<Held>, Error> {
+        self.snapshot_read().held_of(view, key, from, limit)
+    }
+
+    /// Up to `limit` dead records from offset `from` on, in the order of offsets.
+    pub fn dead(&self, from: Offset, limit: usize) -> Result<Vec<Held>, Error> {
+        let mut start = Vec::new();
+        keys::dead_key(from, ViewTag(0), &mut start);
+        self.snapshot_read().records((start, Some(keys::DEAD_RANGE.1.to_vec())), limit)
+    }
+}
+
+impl ReadView<'_> {
+    /// [`Generation::held_of`], as of this commit.
+    pub fn held_of(&self, view: ViewTag, key: &[u8], from: Offset, limit: usize) -> Result<Vec<Held>, Error> {
         let mut start = Vec::new();
         keys::held_prefix(view, key, &mut start);
         let end = keys::after_prefix(&start);
@@ -51,29 +65,19 @@ impl Generation {
         self.records((start, end), limit)
     }
 
-    /// Up to `limit` dead records from offset `from` on, in the order of offsets.
-    pub fn dead(&self, from: Offset, limit: usize) -> Result<Vec<Held>, Error> {
-        let mut start = Vec::new();
-        keys::dead_key(from, ViewTag(0), &mut start);
-        self.records((start, Some(keys::DEAD_RANGE.1.to_vec())), limit)
-    }
-
     fn records(&self, range: (Vec<u8>, Option<Vec<u8>>), limit: usize) -> Result<Vec<Held>, Error> {
-        let read = self.snapshot_read();
         let mut found = Vec::new();
-        read.scan(keys::PARKED, range, false, |stored_key, stored| {
+        self.scan(keys::PARKED, range, false, |stored_key, stored| {
             if found.len() == limit {
                 return Ok(false);
             }
-            let (ParkedKey::Held { offset, .. } | ParkedKey::Dead { offset, .. }) = read.parked_key(stored_key)?;
-            found.push(held::decode(stored).map_err(|error| read.malformed(&format!("offset {offset}"), &error))?);
+            let (ParkedKey::Held { offset, .. } | ParkedKey::Dead { offset, .. }) = self.parked_key(stored_key)?;
+            found.push(held::decode(stored).map_err(|error| self.malformed(&format!("offset {offset}"), &error))?);
             Ok(true)
         })?;
         Ok(found)
     }
-}
 
-impl ReadView<'_> {
     fn parked_key<'k>(&self, stored: &'k [u8]) -> Result<ParkedKey<'k>, Error> {
         ParkedKey::parse(stored).map_err(|error| self.malformed("family `parked`", &error))
     }

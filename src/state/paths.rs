@@ -69,7 +69,12 @@ pub(crate) fn create_dirs(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return failed(path, error),
     }
-    File::open(parent).and_then(|parent| parent.sync_all()).or_else(|error| failed(parent, error))
+    sync_dir(parent)
+}
+
+/// Makes it durable which entries a directory has.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| Error::io(path, error))
 }
 
 /// Removes a directory with everything in it, if it is there.

@@ -77,3 +77,91 @@ fn spread(recent: &[&(u64, Timestamp, PositionVector)], most: usize) -> Vec<u64>
 fn records(at: &PositionVector) -> u64 {
     at.positions.values().fold(0, |sum, position| sum.saturating_add(position.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOUR: i64 = 60 * 60 * 1000;
+
+    fn at(topic: &str, records: u64) -> PositionVector {
+        format!("{topic}@0:{records}").parse().unwrap()
+    }
+
+    /// One snapshot of topic `t` for each time, in hours, and position.
+    fn taken(list: &[(i64, u64)]) -> Vec<(u64, Timestamp, PositionVector)> {
+        (1..).zip(list).map(|(id, (hour, records))| (id, Timestamp(hour * HOUR), at("t", *records))).collect()
+    }
+
+    fn keep(hours: u64, daily: usize, most: usize) -> Keep {
+        Keep { keep: Duration::from_secs(hours * 60 * 60), daily, most }
+    }
+
+    fn gone(list: &[(i64, u64)], now: i64, keep: &Keep) -> Vec<i64> {
+        let snapshots = taken(list);
+        prune(&snapshots, Timestamp(now * HOUR), keep).iter().map(|id| list[*id as usize - 1].0).collect()
+    }
+
+    #[test]
+    fn the_recent_ones_stay_and_the_newest_of_the_others() {
+        let list: Vec<(i64, u64)> = (0..40).map(|hour| (hour, hour as u64)).collect();
+        assert_eq!(gone(&list, 40, &keep(26, 0, 100)), (0..14).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn of_older_days_the_last_one_stays() {
+        let list: Vec<(i64, u64)> = (0..96).step_by(6).map(|hour| (hour, hour as u64)).collect();
+        // Three days and 18 hours; the last 26 hours and the one before them stay anyway.
+        let want: Vec<i64> = (0..66).step_by(6).filter(|hour| ![42, 66].contains(hour)).collect();
+        assert_eq!(gone(&list, 96, &keep(26, 2, 100)), want);
+    }
+
+    #[test]
+    fn of_very_many_an_even_spread_stays() {
+        let list: Vec<(i64, u64)> = (0..1000).map(|n| (0, n * 5_000_000)).collect();
+        let snapshots = taken(&list);
+        let gone = prune(&snapshots, Timestamp(1), &keep(26, 7, 10));
+        let left: Vec<u64> = snapshots.iter().map(|(id, _, _)| *id).filter(|id| !gone.contains(id)).collect();
+        assert_eq!((left.len(), left[0], left[9]), (10, 1, 1000));
+        assert!(left.windows(2).all(|two| two[1] - two[0] <= 250), "{left:?}");
+    }
+
+    #[test]
+    fn topics_do_not_stand_in_for_each_other() {
+        let snapshots = [(1, Timestamp(0), at("a", 1)), (2, Timestamp(1), at("b", 1)), (3, Timestamp(2), at("b", 2))];
+        assert_eq!(prune(&snapshots, Timestamp(100 * HOUR), &keep(1, 0, 10)), [2]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_that_had_a_snapshot_before_it_still_has_one(
+            list in vec((0i64..60, 0u64..1000), 0..40), now in 0i64..80, hours in 0u64..40, daily in 0usize..4,
+            most in 0usize..12, ago in 0i64..40,
+        ) {
+            let (snapshots, keep) = (taken(&list), keep(hours, daily, most));
+            let gone = prune(&snapshots, Timestamp(now * HOUR), &keep);
+            let time = Timestamp((now - ago.min(hours as i64)) * HOUR);
+            let covered = |left: &dyn Fn(u64) -> bool| snapshots.iter().any(|(id, taken, _)| left(*id) && *taken <= time);
+            prop_assert_eq!(covered(&|_| true), covered(&|id| !gone.contains(&id)));
+        }
+
+        #[test]
+        fn what_is_left_is_bounded_and_stable(
+            list in vec((0i64..60, 0u64..1000), 1..40), now in 0i64..80, hours in 0u64..40, daily in 0usize..4,
+            most in 2usize..12,
+        ) {
+            let (snapshots, keep) = (taken(&list), keep(hours, daily, most));
+            let now = Timestamp(now * HOUR);
+            let gone = prune(&snapshots, now, &keep);
+            let left: Vec<_> = snapshots.iter().filter(|(id, _, _)| !gone.contains(id)).cloned().collect();
+            prop_assert!(left.len() <= most + daily + 1);
+            // The newest always stays, and a second look takes nothing more away.
+            let newest = snapshots.iter().max_by_key(|(id, taken, _)| (*taken, *id)).unwrap();
+            prop_assert!(left.contains(newest));
+            prop_assert_eq!(prune(&left, now, &keep), Vec::<u64>::new());
+        }
+    }
+}

@@ -47,24 +47,9 @@ impl Generation {
         ReadView { generation: self, snapshot: self.db.snapshot() }
     }
 
-    /// What the view holds, computed anew: digest and rows by reading them all, the held columns of the books by counting
-    /// the held records (a dead record that stands for all views counts in each). What cannot be recomputed from the
-    /// store alone is as committed. Equal to the view's [`Generation::view_totals`] at the same commit, unless something
-    /// is wrong.
+    /// [`ReadView::recompute`] of what is committed now.
     pub fn recompute(&self, view: ViewTag) -> Result<ViewTotals, Error> {
-        let read = self.snapshot_read();
-        let mut totals = read.totals(view)?;
-        (totals.digest, totals.rows) = (0, 0);
-        let mut prefix = Vec::new();
-        keys::row_key(view, &[], &mut prefix);
-        let end = keys::after_prefix(&prefix);
-        read.scan(keys::STATE, (prefix, end), false, |key, value| {
-            totals.digest = totals.digest.wrapping_add(digest::row(key, value));
-            totals.rows += 1;
-            Ok(true)
-        })?;
-        (totals.books.waiting, totals.books.parked, totals.books.dead) = read.count_held(view)?;
-        Ok(totals)
+        self.snapshot_read().recompute(view)
     }
 }
 
@@ -103,8 +88,7 @@ impl ReadView<'_> {
                 page.next = page.rows.last().map(|(key, _)| key.clone());
                 return Ok(false);
             }
-            let key = keys::split_row_key(stored_key).map_or(&[] as &[u8], |(_, key)| key);
-            page.rows.push((key.to_vec(), self.row(view, key, stored)?));
+            page.rows.push(self.entry(view, stored_key, stored)?);
             Ok(true)
         })?;
         Ok(page)
@@ -115,6 +99,58 @@ impl ReadView<'_> {
         let stored = self.get_raw(keys::META, &keys::meta_totals(view))?;
         let totals = stored.map(|stored| ViewTotals::decode(view, &stored)).transpose();
         Ok(totals.map_err(|error| self.malformed("meta", &error))?.unwrap_or_else(|| ViewTotals::zero(view)))
+    }
+
+    /// What the view holds, computed anew: digest and rows by reading them all, the held columns of the books by counting
+    /// the held records (a dead record that stands for all views counts in each). What cannot be recomputed from the
+    /// store alone is as committed. Equal to [`ReadView::totals`], unless something is wrong.
+    pub fn recompute(&self, view: ViewTag) -> Result<ViewTotals, Error> {
+        let mut totals = self.totals(view)?;
+        (totals.digest, totals.rows) = (0, 0);
+        let mut prefix = Vec::new();
+        keys::row_key(view, &[], &mut prefix);
+        let end = keys::after_prefix(&prefix);
+        self.scan(keys::STATE, (prefix, end), false, |key, value| {
+            totals.digest = totals.digest.wrapping_add(digest::row(key, value));
+            totals.rows += 1;
+            Ok(true)
+        })?;
+        (totals.books.waiting, totals.books.parked, totals.books.dead) = self.count_held(view)?;
+        Ok(totals)
+    }
+
+    /// The view's first row whose key is `key` or lies behind it.
+    pub fn first_at_or_after(&self, view: ViewTag, key: &[u8]) -> Result<Option<(Vec<u8>, Row)>, Error> {
+        let (mut start, mut prefix) = (Vec::new(), Vec::new());
+        keys::row_key(view, key, &mut start);
+        keys::row_key(view, &[], &mut prefix);
+        let mut found = None;
+        self.scan(keys::STATE, (start, keys::after_prefix(&prefix)), true, |stored_key, stored| {
+            found = Some(self.entry(view, stored_key, stored)?);
+            Ok(false)
+        })?;
+        Ok(found)
+    }
+
+    /// The view's last row.
+    pub fn last_row(&self, view: ViewTag) -> Result<Option<(Vec<u8>, Row)>, Error> {
+        let mut prefix = Vec::new();
+        keys::row_key(view, &[], &mut prefix);
+        let mut reading = options::reading(true);
+        reading.set_iterate_lower_bound(prefix.clone());
+        if let Some(end) = keys::after_prefix(&prefix) {
+            reading.set_iterate_upper_bound(end);
+        }
+        let mut entries = self.snapshot.raw_iterator_cf_opt(self.generation.family(keys::STATE)?, reading);
+        entries.seek_to_last();
+        let last = entries.item().map(|(stored_key, stored)| self.entry(view, stored_key, stored)).transpose()?;
+        entries.status().map_err(|error| self.generation.rocks(error))?;
+        Ok(last)
+    }
+
+    fn entry(&self, view: ViewTag, stored_key: &[u8], stored: &[u8]) -> Result<(Vec<u8>, Row), Error> {
+        let key = keys::split_row_key(stored_key).map_or(&[] as &[u8], |(_, key)| key);
+        Ok((key.to_vec(), self.row(view, key, stored)?))
     }
 
     /// All rows of a view, from the first; the cache is left to those who need it.

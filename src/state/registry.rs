@@ -146,3 +146,44 @@ fn synced() -> WriteOptions {
     synced.set_sync(true);
     synced
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is on disk. A change here is a change of the format.
+    #[test]
+    fn the_entries_are_what_they_were() {
+        assert_eq!(key(258), [32, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!([LAST_ID], [33]);
+        let place = Some(("10.0".to_owned(), Position(10)));
+        let mut entry = Entry::begun("t", "time", Timestamp(5), vec![Part { partition: 3, generation: 0, place }]);
+        entry.id = 7;
+        let stored = |entry: &Entry| serde_json::to_string(entry).unwrap();
+        let want = r#"{"format":1,"id":7,"topic":"t","why":"time","taken":5,"stage":"taking","parts":[{"partition":3,"generation":0,"place":["10.0",10]}]}"#;
+        assert_eq!(stored(&entry), want);
+        for (stage, word) in [
+            (Stage::Taken, r#""taken""#),
+            (Stage::Deleting, r#""deleting""#),
+            (Stage::Damaged("why".to_owned()), r#"{"damaged":"why"}"#),
+        ] {
+            entry.stage = stage;
+            assert_eq!(stored(&entry), want.replace(r#""taking""#, word));
+            assert_eq!(serde_json::from_str::<Entry>(&stored(&entry)).unwrap(), entry);
+        }
+    }
+
+    #[test]
+    fn a_number_is_given_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut entry = Entry::begun("t", "time", Timestamp(5), Vec::new());
+        for want in 1..4 {
+            let control = Control::open(directory.path()).unwrap();
+            control.register(&mut entry).unwrap();
+            assert_eq!(entry.id, want);
+            assert_eq!(control.entries().unwrap(), [entry.clone()]);
+            control.unregister(entry.id).unwrap();
+            assert_eq!(control.entry(entry.id).unwrap(), None);
+        }
+    }
+}

@@ -7,7 +7,7 @@ use rocksdb::Env;
 use crate::position::Position;
 use crate::state::definitions::ViewIdent;
 use crate::state::error::Error;
-use crate::state::generation::Generation;
+use crate::state::generation::{Generation, Opened};
 use crate::state::meta::Identity;
 use crate::state::store::Store;
 
@@ -28,6 +28,7 @@ impl Store {
         let mut database = self.root.shared.database();
         // The database keeps the environment alive until it is closed.
         database.set_env(&env);
-        Generation::open_with(&self.root, database, path, u64::MAX, identity, views, position).map(Arc::new)
+        let opened = Opened::open_with(&self.root, database, &path, true)?;
+        opened.for_writing(&self.root, u64::MAX, identity, views, position).map(Arc::new)
     }
 }

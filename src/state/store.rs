@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::position::TopicPartition;
-use crate::state::control::{Control, Live};
+use crate::state::control::Control;
 use crate::state::definitions::ViewIdent;
 use crate::state::error::Error;
 use crate::state::generation::Generation;
@@ -13,13 +13,22 @@ use crate::state::lock::DataLock;
 use crate::state::meta::Identity;
 use crate::state::options::{Shared, StoreOptions};
 use crate::state::paths;
+use crate::state::record::Live;
+use crate::state::slots::{Entered, Slots};
 use crate::state::snapshot::SnapshotDesk;
 
 /// What outlives every generation: they hold it, so that the lock stays until the last one is closed.
 pub(crate) struct Root {
     pub shared: Shared,
-    path: PathBuf,
+    pub slots: Arc<Slots>,
+    pub path: PathBuf,
     _lock: DataLock,
+}
+
+impl Root {
+    fn new(options: StoreOptions, path: &Path, lock: DataLock) -> Root {
+        Root { shared: Shared::new(options), slots: Arc::default(), path: path.to_owned(), _lock: lock }
+    }
 }
 
 /// The store, opened by the daemon. One per process and data directory.
@@ -35,7 +44,7 @@ impl Store {
         paths::create_dirs(root)?;
         let lock = DataLock::exclusive(root)?;
         let control = Control::open(root)?;
-        let root = Root { shared: Shared::new(options), path: root.to_owned(), _lock: lock };
+        let root = Root::new(options, root, lock);
         Ok(Arc::new(Store { control, root: Arc::new(root), desk: SnapshotDesk::default() }))
     }
 
@@ -45,7 +54,7 @@ impl Store {
         let lock = DataLock::shared(root)?;
         let control = Control::read_only(root)?;
         let options = StoreOptions { block_cache: 32 << 20, memtables: 16 << 20, ..StoreOptions::default() };
-        let root = Root { shared: Shared::new(options), path: root.to_owned(), _lock: lock };
+        let root = Root::new(options, root, lock);
         Ok(ReadOnlyStore { control, root: Arc::new(root) })
     }
 
@@ -56,31 +65,47 @@ impl Store {
     pub fn open_generation(&self, identity: &Identity, views: &[ViewIdent]) -> Result<Arc<Generation>, Error> {
         let at = &identity.at;
         let partition = paths::partition(&self.root.path, at)?;
-        let live = match self.control.live(at)? {
-            Some(live) => live,
-            None => {
-                if let Some(path) = paths::any_generation(&partition)? {
-                    return Err(Error::Unregistered { at: at.clone(), path });
-                }
-                let live = Live { number: 0, ready: false };
-                self.control.set_live(at, live)?;
-                live
+        let number = self.live_or_first(at, &partition)?.number;
+        let path = paths::generation(&partition, number);
+        let slot = match self.root.slots.enter(&path) {
+            Entered::Slot(slot) => slot,
+            Entered::Open(_) => {
+                let holder = "another part of this process".to_owned();
+                return Err(Error::InUse { path, holder });
             }
         };
-        let path = paths::generation(&partition, live.number);
-        if live.ready && !paths::holds_database(&path) {
-            return Err(Error::GenerationMissing { at: at.clone(), number: live.number, path });
+        // Asked again: somebody else may have created it while this waited.
+        let ready = self.control.live(at)?.is_some_and(|live| live.number == number && live.ready);
+        if ready && !paths::holds_database(&path) {
+            return Err(Error::GenerationMissing { at: at.clone(), number, path });
         }
-        if !live.ready {
+        if !ready {
             // Left by a crash during creation: no commit was ever made in it.
             paths::remove_dir(&path)?;
         }
         paths::create_dirs(&path)?;
-        let generation = Generation::open(&self.root, path, live.number, identity, views)?;
-        if !live.ready {
-            self.control.set_live(at, Live { ready: true, ..live })?;
+        let generation = Generation::open(&self.root, slot, number, identity, views)?;
+        if !ready {
+            let mut change = self.control.change();
+            change.set_live(at, Live { ready: true, ..Live::first() });
+            change.write()?;
         }
-        Ok(Arc::new(generation))
+        Ok(generation)
+    }
+
+    /// The entry of the live generation; a partition without one gets that of its first.
+    fn live_or_first(&self, at: &TopicPartition, partition: &Path) -> Result<Live, Error> {
+        let mut change = self.control.change();
+        if let Some(live) = self.control.live(at)? {
+            return Ok(live);
+        }
+        if let Some(path) = paths::any_generation(partition)? {
+            return Err(Error::Unregistered { at: at.clone(), path });
+        }
+        let first = Live::first();
+        change.set_live(at, first);
+        change.write()?;
+        Ok(first)
     }
 
     /// The partitions that the store has a generation of.

@@ -51,6 +51,17 @@ pub enum TimeLookup {
     AtEnd { position: Position },
 }
 
+/// How much a partition holds between two positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Records that a reader would see; an upper bound unless `exact`.
+    pub records: u64,
+    /// Bytes of keys, values and headers; `None` when the log cannot tell, an estimate unless `exact`.
+    pub bytes: Option<u64>,
+    /// Both numbers were counted.
+    pub exact: bool,
+}
+
 /// How much a reader hands over in one go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -90,6 +101,14 @@ pub trait Log: Send + Sync + 'static {
         partitions: &[PartitionId],
         time: Timestamp,
     ) -> Result<Vec<(PartitionId, TimeLookup)>>;
+
+    /// How much lies at or above `from` and below `to`. What is outside the watermarks is not there and does not count.
+    /// Costs at most a look at an index and a bounded read.
+    fn volume(&self, at: &TopicPartition, from: Position, to: Position) -> Result<Volume>;
+
+    /// Whether the log keeps only the newest record of each key, so that history is not complete. `None` when it will
+    /// not tell, for want of a permission; a log line then says why.
+    fn compacted(&self, topic: &str) -> Result<Option<bool>>;
 
     /// Opens one reader a partition. They are independent: one that is not drained holds back only itself, and its
     /// read-ahead stays within `prefetch`. A start outside the watermarks is [`Error::OutOfRange`], here or at the

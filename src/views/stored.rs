@@ -33,8 +33,8 @@ pub fn from_texts<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<Result<Ar
 fn declared(text: &str) -> Result<Declared, String> {
     match text.strip_prefix(RUST) {
         Some(name) => Err(format!(
-            "its definition is the Rust type `{name}`, whose code is not stored: register it on the topic with \
-             `.previous::<{name}>()`"
+            "its definition is the Rust type `{name}`, whose code is not stored: keep the code of that version, in \
+             whatever type V, and register it on the topic with `.previous::<V>()`"
         )),
         None => Declared::from_text(text).map_err(|why| format!("its stored definition cannot be used: {why}")),
     }
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn the_text_of_a_view_in_rust_says_what_to_do() {
         let why = from_text("rust:bank::Account").err().unwrap();
-        assert!(why.contains("`bank::Account`") && why.contains("`.previous::<bank::Account>()`"), "{why}");
+        assert!(why.contains("`bank::Account`") && why.contains("`.previous::<V>()`"), "{why}");
         assert!(is_rust("rust:x") && !is_rust(&text("a", "A")));
     }
 

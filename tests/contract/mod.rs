@@ -17,6 +17,7 @@ pub mod flow;
 pub mod random;
 pub mod shapes;
 pub mod times;
+pub mod volumes;
 
 /// 2200-01-01T00:00:00Z.
 pub const YEAR_2200: i64 = 7_258_118_400_000;
@@ -47,6 +48,11 @@ pub trait Subject {
     /// Moves the start of a partition to `position`, as retention does. False when the log has no way to.
     fn truncate(&self, _at: &TopicPartition, _position: Position) -> bool {
         false
+    }
+
+    /// Makes a topic that keeps only the newest record of a key, and answers its name. `None` when the log has no way to.
+    fn create_compacted(&self, _stem: &str) -> Option<String> {
+        None
     }
 
     /// Unusual timestamps that the log accepts and gives back.
@@ -215,6 +221,7 @@ macro_rules! suite {
                 a_value_of_900_kilobytes_comes_back, odd_timestamps_come_back, no_timestamp_means_now;
             times: the_first_record_at_or_after_a_time, times_out_of_order, equal_times, before_and_after_everything,
                 an_empty_partition_has_only_an_end, times_after_truncation;
+            volumes: volumes_are_what_is_there, a_topic_is_not_compacted_unless_made_so;
             random: histories_match_the_model, times_match_a_linear_scan;
         );
     };

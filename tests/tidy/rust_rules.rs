@@ -40,6 +40,7 @@ pub const PLACES: &[(&str, &[&str])] = &[
     ("backoff", &["src/actors/retry"]),
     ("cel", &["src/views/"]),
     ("axum", &["src/api/"]),
+    ("tower", &["src/api/"]),
     ("tower_http", &["src/api/"]),
     ("clap", &["src/cli/"]),
     ("clap_complete", &["src/cli/"]),

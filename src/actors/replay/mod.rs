@@ -1,8 +1,32 @@
 //! Replay: every view built again from any time, beside live, compared with it, and switched in one decision.
 //!
 //! * [`words`]: what is asked, planned and seen.
-//! * [`rebuild`]: folds a partition of the log into a new generation. [`gate`]: how fast, and whether at all.
+//! * [`since`]: reads "since when". [`cut`]: which position that is in each partition. [`plan`](mod@plan): what a replay
+//!   would do, or why it cannot be done; `standing`, `base` and `disk` are its parts.
+//! * [`record`], [`job`], [`jobs`]: a job, durable and in memory, and all of them.
+//! * [`drive`]: from phase to phase. [`build`]: makes the new generations. [`worker`], [`rebuild`], [`gate`]: fill them.
+//!   [`governor`]: holds them back for live's sake.
+//! * [`verify`]: compares with live. [`cutover`]: switches. [`rollback`]: the way back.
+//! * [`snapshots`]: when they are taken and thrown away. [`admin`]: answers the operator.
 
+pub mod admin;
+mod base;
+pub mod build;
+pub mod cut;
+pub mod cutover;
+mod disk;
+pub mod drive;
 pub mod gate;
+pub mod governor;
+pub mod job;
+pub mod jobs;
+pub mod plan;
 pub mod rebuild;
+pub mod record;
+pub mod rollback;
+pub mod since;
+pub mod snapshots;
+mod standing;
+pub mod verify;
 pub mod words;
+pub mod worker;

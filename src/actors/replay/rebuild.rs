@@ -16,7 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::inline::Inline;
-use super::gate::{Gate, Gauge};
+use super::gate::Gate;
+pub use super::gate::Gauge;
 use crate::actors::board::Cell;
 use crate::actors::plan::{Fatal, RetryOptions};
 use crate::actors::progress::{Observed, Progress};

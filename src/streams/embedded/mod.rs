@@ -6,7 +6,7 @@
 //! moves the start. In one point it is simpler: offsets have no gaps, so a missing record is damage and is reported.
 //!
 //! * `keys`, `codec`: the bytes on disk. * `store`: RocksDB, the lock, the format. * `partition`: what is in memory.
-//! * `append`: group commit. * `reader`, `times`, `retention`, `keeper`: as they are called.
+//! * `append`: group commit. * `reader`, `times`, `volume`, `retention`, `keeper`: as they are called.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Appended, Error, Log, Prefetch, Reader, Result, TimeLookup, TopicInfo, Watermarks};
+use super::{Appended, Error, Log, Prefetch, Reader, Result, TimeLookup, TopicInfo, Volume, Watermarks};
 use crate::position::{PartitionId, Position, Timestamp, TopicPartition};
 use crate::record::NewRecord;
 
@@ -31,6 +31,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod times;
+mod volume;
 
 pub use retention::Removed;
 
@@ -202,6 +203,19 @@ impl Log for Embedded {
         let topic = self.inner.topic(topic)?;
         let look_up = |id: &PartitionId| Ok((*id, times::position_at(&store, topic.partition(id.0)?, time)?));
         partitions.iter().map(look_up).collect()
+    }
+
+    fn volume(&self, at: &TopicPartition, from: Position, to: Position) -> Result<Volume> {
+        let store = self.inner.store()?;
+        let topic = self.inner.topic(&at.topic)?;
+        volume::between(&store, topic.partition(at.partition.0)?, from, to)
+    }
+
+    /// Never: retention takes whole stretches from the beginning, and nothing else.
+    fn compacted(&self, topic: &str) -> Result<Option<bool>> {
+        self.inner.check_open()?;
+        self.inner.topic(topic)?;
+        Ok(Some(false))
     }
 
     fn readers(

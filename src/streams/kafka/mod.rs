@@ -22,7 +22,7 @@ use self::client::{Client, Ended};
 use self::context::{Context, Lane, lock};
 use self::producer::Appender;
 use self::reader::KafkaReader;
-use super::{Appended, Error, Log, Prefetch, Reader, Result, TimeLookup, TopicInfo, Watermarks};
+use super::{Appended, Error, Log, Prefetch, Reader, Result, TimeLookup, TopicInfo, Volume, Watermarks};
 use crate::position::{PartitionId, Position, Timestamp, TopicPartition};
 use crate::record::NewRecord;
 
@@ -30,12 +30,13 @@ mod asking;
 mod batch;
 mod client;
 mod context;
-mod limits;
 mod offsets;
 mod producer;
 mod properties;
 mod reader;
 mod scan;
+mod settings;
+mod volume;
 
 const KIND: &str = "kafka";
 /// Read-ahead of a look-up by reading.
@@ -145,6 +146,33 @@ impl Log for Kafka {
             Ok((partition, scan::first_at(&mut **reader, ends.end, time, self.options.request_timeout)?))
         });
         checked.collect()
+    }
+
+    /// Records: the difference of the positions, which counts transaction markers, aborted records and what compaction
+    /// took. Bytes: an estimate from the first records.
+    fn volume(&self, at: &TopicPartition, from: Position, to: Position) -> Result<Volume> {
+        let Watermarks { start, end } = self.watermarks(at)?;
+        let (from, to) = (from.max(start), to.min(end));
+        let records = from.lag_to(to);
+        if records == 0 {
+            return Ok(Volume { records: 0, bytes: Some(0), exact: true });
+        }
+        let mut readers = self.readers(&at.topic, &[(at.partition, from)], volume::SAMPLE)?;
+        let reader = readers.first_mut().ok_or_else(|| Error::PartitionMissing { at: at.clone() })?;
+        let bytes = volume::estimate(&mut **reader, to, self.options.request_timeout)?;
+        Ok(Volume { records, bytes, exact: false })
+    }
+
+    fn compacted(&self, topic: &str) -> Result<Option<bool>> {
+        // Asked first, so that a missing topic or an unreachable cluster is an error and not a "cannot tell".
+        self.topic(topic)?;
+        match settings::of_topic(&self.options, topic, "cleanup.policy") {
+            Ok(policy) => Ok(Some(policy.split(',').any(|part| part.trim() == "compact"))),
+            Err(why) => {
+                tracing::warn!(topic, "cannot tell whether the topic is compacted: {why}");
+                Ok(None)
+            }
+        }
     }
 
     fn readers(

@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 
 use super::asking::Asker;
 use super::context::{Context, lock};
-use super::{KafkaOptions, limits, properties};
+use super::{KafkaOptions, properties, settings};
 use crate::position::{Offset, PartitionId, TopicPartition};
 use crate::record::NewRecord;
 use crate::streams::{Appended, Error, Result, murmur2};
@@ -208,7 +208,7 @@ impl Appender {
                 let own = own.unwrap_or(MOST_BYTES);
                 // When it passed the client's own limit, it was the topic's that it did not pass.
                 let max =
-                    if bytes > own { own } else { limits::most_message_bytes(&self.options, topic).unwrap_or(own) };
+                    if bytes > own { own } else { settings::most_message_bytes(&self.options, topic).unwrap_or(own) };
                 Error::TooLarge { bytes, max }
             }
             Code::UnknownTopic | Code::UnknownTopicOrPartition => {

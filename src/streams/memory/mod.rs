@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Appended, Error, Log, Prefetch, Reader, Result, TimeLookup, TopicInfo, Watermarks, murmur2};
+use super::{Appended, Error, Log, Prefetch, Reader, Result, TimeLookup, TopicInfo, Volume, Watermarks, murmur2};
 use crate::position::{Offset, PartitionId, Position, Timestamp, TopicPartition};
 use crate::record::NewRecord;
 
@@ -57,6 +57,8 @@ struct Topic {
     made: u64,
     partitions: Vec<Partition>,
     turn: u32,
+    /// What [`Log::compacted`] answers.
+    compacted: Option<bool>,
 }
 
 impl Default for Memory {
@@ -174,6 +176,18 @@ impl Log for Memory {
             Ok((*id, topic.partition(&at)?.position_at(time)))
         };
         partitions.iter().map(&mut look_up).collect()
+    }
+
+    fn volume(&self, at: &TopicPartition, from: Position, to: Position) -> Result<Volume> {
+        let mut state = self.lock();
+        state.check_open()?;
+        Ok(state.partition(at)?.volume(from, to))
+    }
+
+    fn compacted(&self, topic: &str) -> Result<Option<bool>> {
+        let mut state = self.lock();
+        state.check_open()?;
+        Ok(state.topic(topic)?.compacted)
     }
 
     fn readers(

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::position::{Offset, Position, Timestamp, TopicPartition};
 use crate::record::{NewRecord, RecordBatch, pack_header};
-use crate::streams::{Error, Limit, Result, TimeLookup, Watermarks};
+use crate::streams::{Error, Limit, Result, TimeLookup, Volume, Watermarks};
 
 #[derive(Default)]
 pub(super) struct Partition {
@@ -24,6 +24,13 @@ struct Record {
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     headers: Vec<u8>,
+}
+
+impl Record {
+    /// Bytes of key, value and headers.
+    fn size(&self) -> usize {
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + self.headers.len()
+    }
 }
 
 /// What a script makes of the reads of a partition.
@@ -84,6 +91,14 @@ impl Partition {
         }
     }
 
+    pub fn volume(&self, from: Position, to: Position) -> Volume {
+        let first = self.records.partition_point(|record| record.offset < from.0);
+        let behind = self.records.partition_point(|record| record.offset < to.0).max(first);
+        let counted = &self.records[first..behind];
+        let bytes = counted.iter().map(|record| record.size() as u64).sum();
+        Volume { records: counted.len() as u64, bytes: Some(bytes), exact: true }
+    }
+
     /// What a reader at `position` gets now.
     pub fn drain(&mut self, at: &TopicPartition, position: Position, limit: Limit) -> Result<RecordBatch> {
         super::take_fault(&mut self.faults.drains)?;
@@ -93,9 +108,7 @@ impl Partition {
         let first = self.records.partition_point(|record| record.offset < position.0);
         let mut batch = RecordBatch::new(position);
         for record in self.records[first..].iter().take_while(|record| record.offset < until) {
-            let size = record.key.as_ref().map_or(0, Vec::len)
-                + record.value.as_ref().map_or(0, Vec::len)
-                + record.headers.len();
+            let size = record.size();
             if batch.len() >= most || (!batch.is_empty() && batch.bytes() + size > limit.bytes) {
                 return Ok(batch);
             }

@@ -17,13 +17,22 @@ impl Memory {
         state.made += 1;
         let partitions = (0..partitions).map(|_| Partition::default()).collect();
         let made = state.made;
-        state.topics.insert(name.into(), Topic { made, partitions, turn: 0 });
+        state.topics.insert(name.into(), Topic { made, partitions, turn: 0, compacted: Some(false) });
     }
 
     pub fn delete_topic(&self, name: &str) {
         let mut state = self.lock();
         state.wake_all();
         state.topics.remove(name);
+    }
+
+    /// What the log says from now on when it is asked whether the topic is compacted; `None`: it may not tell. No record
+    /// goes by it.
+    pub fn set_compacted(&self, name: &str, compacted: Option<bool>) {
+        match self.lock().topic(name) {
+            Ok(topic) => topic.compacted = compacted,
+            Err(e) => panic!("the script names a topic that is not there: {e}"),
+        }
     }
 
     /// From now on this is another cluster.

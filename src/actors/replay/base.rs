@@ -1,0 +1,253 @@
+//! What a partition's rebuild starts from: a snapshot that fits, the beginning of the log, or nothing; and why not.
+
+use super::cut::{Cut, Gap, log_failed};
+use super::plan::{KnownPart, KnownSnapshot, LivePartition, PlanContext, TopicContext};
+use super::words::{Base, BaseChoice, ReplayError};
+use crate::actors::opening::look_back;
+use crate::actors::plan::History;
+use crate::position::{Position, Timestamp};
+use crate::state::{StoredView, ViewIdent};
+
+/// As many reasons are told why snapshots were passed over.
+const REASONS: usize = 3;
+
+/// A partition for which a base is sought.
+pub(super) struct Seeking<'a> {
+    pub context: &'a PlanContext<'a>,
+    pub topic: &'a TopicContext,
+    pub live: &'a LivePartition,
+    pub cut: &'a Cut,
+    /// Views that live does not have.
+    pub added: &'a [&'a str],
+    /// Every view has the definition that made live's rows.
+    pub same: bool,
+}
+
+/// A base that fits.
+pub(super) struct Chosen<'a> {
+    pub base: Base,
+    /// Where reading begins.
+    pub from: Position,
+    /// The timestamp of the last record in the base.
+    pub time: Option<Timestamp>,
+    pub part: Option<&'a KnownPart>,
+    pub warnings: Vec<String>,
+}
+
+impl<'a> Seeking<'a> {
+    pub fn choose(&self, choice: BaseChoice) -> Result<Chosen<'a>, ReplayError> {
+        match choice {
+            BaseChoice::Auto => self.newest(),
+            BaseChoice::Genesis => self.genesis(None),
+            BaseChoice::Empty => self.empty(),
+            BaseChoice::Snapshot(id) => self.named(id),
+        }
+    }
+
+    /// The snapshot that leaves the least to read, else the beginning of the log.
+    fn newest(&self) -> Result<Chosen<'a>, ReplayError> {
+        if !self.added.is_empty() {
+            return self.genesis(Some(&[]));
+        }
+        let mut parts: Vec<_> = self.parts().collect();
+        parts.sort_by_key(|(snapshot, part)| std::cmp::Reverse((part.position, snapshot.id)));
+        let mut passed_over = Vec::new();
+        for (snapshot, part) in parts {
+            let why = match self.misfit(snapshot, part)? {
+                // It holds nothing; the beginning of the log is the same, and needs no snapshot.
+                None if part.position == Position::ZERO => continue,
+                None if self.same && !self.made_by_wanted(part) => "other definitions made it than live".to_owned(),
+                None => return Ok(self.on(snapshot, part)),
+                Some(why) => why,
+            };
+            passed_over.push(format!("snapshot {} does not fit: {why}", snapshot.id));
+        }
+        self.genesis(Some(&passed_over))
+    }
+
+    fn named(&self, id: u64) -> Result<Chosen<'a>, ReplayError> {
+        let at = &self.live.identity.at;
+        let Some((snapshot, part)) = self.parts().find(|(snapshot, _)| snapshot.id == id) else {
+            return Err(ReplayError::Refused(format!("{at}: snapshot {id} does not cover this partition; {AUTO}")));
+        };
+        if let Some(why) = self.misfit(snapshot, part)? {
+            return Err(ReplayError::Refused(format!("{at}: snapshot {id} cannot be the base: {why}; {AUTO}")));
+        }
+        let mut chosen = self.on(snapshot, part);
+        if self.same && !self.made_by_wanted(part) {
+            chosen.warnings.push(format!(
+                "{at}: other definitions made snapshot {id} than live: the new rows will differ from live's"
+            ));
+        }
+        Ok(chosen)
+    }
+
+    /// The parts of this partition in all snapshots.
+    fn parts(&self) -> impl Iterator<Item = (&'a KnownSnapshot, &'a KnownPart)> + use<'a> {
+        let at = &self.live.identity.at;
+        let of_it = |snapshot: &'a KnownSnapshot| {
+            snapshot.parts.iter().find(|part| part.identity.at == *at).map(|part| (snapshot, part))
+        };
+        self.context.snapshots.iter().filter_map(of_it)
+    }
+
+    /// Why a snapshot cannot be the base here.
+    fn misfit(&self, snapshot: &KnownSnapshot, part: &KnownPart) -> Result<Option<String>, ReplayError> {
+        let Cut { log_start, log_end, cut, .. } = *self.cut;
+        let position = part.position;
+        if let Some(why) = &snapshot.damaged {
+            return Ok(Some(format!("it is damaged ({why})")));
+        }
+        if part.identity != self.live.identity {
+            return Ok(Some("it was taken of another log".to_owned()));
+        }
+        if position > cut {
+            return Ok(Some(format!("it stands at {position}, after the cut at {cut}")));
+        }
+        if position < log_start {
+            return Ok(Some(format!("it stands at {position}, and the log begins at {log_start}")));
+        }
+        if let (Some(gap), Some(last)) = (self.cut.gap, part.last)
+            && last.timestamp >= gap.asked
+        {
+            return Ok(Some(format!("its last record is of {}, not before {}", last.timestamp, gap.asked)));
+        }
+        let lacks = |want: &&ViewIdent| stored(&part.views, &want.name).is_none();
+        if let Some(want) = self.topic.wanted.iter().find(lacks) {
+            return Ok(Some(format!("it does not have view `{}`", want.name)));
+        }
+        if let Some(last) = part.last {
+            let at = &part.identity.at;
+            let found = look_back(self.context.log, at, &last, log_start, log_end);
+            let found = found.map_err(|source| log_failed(&at.topic, &source))?;
+            if found.is_some_and(|found| found != last) {
+                return Ok(Some(format!("the log has another record at offset {} than it has folded", last.offset)));
+            }
+        }
+        Ok((self.context.compatible)(snapshot.id, &part.identity.at).err())
+    }
+
+    /// The definitions that are wanted made the rows of the snapshot.
+    fn made_by_wanted(&self, part: &KnownPart) -> bool {
+        self.topic.wanted.iter().all(|want| stored(&part.views, &want.name).is_some_and(|view| is(view, want)))
+    }
+
+    fn on(&self, snapshot: &KnownSnapshot, part: &'a KnownPart) -> Chosen<'a> {
+        let (id, position) = (snapshot.id, part.position);
+        let mut warnings = Vec::new();
+        if part.generation != self.live.number {
+            warnings.push(format!(
+                "{}: snapshot {id} was taken of generation {}, and live is generation {}: what was set right between the \
+                 two is not in the base",
+                part.identity.at, part.generation, self.live.number
+            ));
+        }
+        let base = Base::Snapshot { snapshot: id, position };
+        let time = part.last.map(|last| last.timestamp);
+        Chosen { base, from: position, time, part: Some(part), warnings }
+    }
+
+    /// The beginning of the log, if it is the beginning of history.
+    fn genesis(&self, passed_over: Option<&[String]>) -> Result<Chosen<'a>, ReplayError> {
+        let start = self.cut.log_start;
+        let mut warnings = Vec::new();
+        if start > Position::ZERO {
+            if self.topic.history == History::Complete {
+                return Err(self.no_beginning(passed_over));
+            }
+            warnings.push(format!(
+                "{}: the log begins at {start}; with `history = \"retained\"` the new rows begin there, too",
+                self.live.identity.at
+            ));
+        }
+        Ok(Chosen { base: Base::Genesis, from: start, time: None, part: None, warnings })
+    }
+
+    fn empty(&self) -> Result<Chosen<'a>, ReplayError> {
+        let mut warnings = Vec::new();
+        if let Some(gap) = self.cut.gap {
+            let at = &self.live.identity.at;
+            if self.topic.history == History::Complete {
+                return Err(ReplayError::Refused(format!("{at}: {}. Options: {}", self.hole(gap), LATER)));
+            }
+            warnings.push(format!("{at}: {}", self.hole(gap)));
+        }
+        Ok(Chosen { base: Base::Empty, from: self.cut.cut, time: None, part: None, warnings })
+    }
+
+    /// What is missing between the time that was asked for and the oldest record.
+    fn hole(&self, Gap { asked, oldest }: Gap) -> String {
+        let start = self.cut.log_start;
+        match oldest {
+            Some(oldest) => format!(
+                "{asked} lies in a retention gap: the log begins at {start} with a record of {oldest}, and the {start} \
+                 offsets before it are gone"
+            ),
+            None => {
+                format!("{asked} may lie in a retention gap: the log is empty, and the {start} offsets in it are gone")
+            }
+        }
+    }
+
+    /// Refuses to fold a log whose beginning is gone. `None`: it was asked for by name; else why each snapshot was passed
+    /// over.
+    fn no_beginning(&self, passed_over: Option<&[String]>) -> ReplayError {
+        let Cut { log_start: start, cut, gap, .. } = *self.cut;
+        let at = &self.live.identity.at;
+        let mut why: Vec<String> = gap.map(|gap| self.hole(gap)).into_iter().collect();
+        why.push(match self.added {
+            [view, ..] => format!("view `{view}` is new and needs the whole log, which begins at {start} and not at 0"),
+            [] => format!("the log begins at {start} and not at 0, so it cannot be folded from its beginning"),
+        });
+        let reasons = passed_over.unwrap_or_default();
+        why.extend(reasons.iter().take(REASONS).cloned());
+        if reasons.len() > REASONS {
+            why.push(format!("{} more do not fit", reasons.len() - REASONS));
+        }
+        let mut options = Vec::new();
+        if passed_over.is_none() && self.added.is_empty() {
+            options.push("`--base auto`, which takes a snapshot if one fits".to_owned());
+        } else if self.added.is_empty() {
+            if let Some((snapshot, part)) = self.later() {
+                let last = part.last.map_or_else(String::new, |last| format!(" with a record of {}", last.timestamp));
+                options.push(format!("a later `--from` (snapshot {} stands at {}{last})", snapshot.id, part.position));
+            }
+            let live = self.live.position;
+            let before = |gap: Gap| self.live.last.is_none_or(|last| last.timestamp < gap.asked);
+            if live <= cut && gap.is_none_or(before) {
+                options.push(format!("`segno snapshot create`, for live stands at {live}, not after the cut at {cut}"));
+            }
+        }
+        if gap.is_none() {
+            options.push("`--base empty`, as if history began at the cut".to_owned());
+        }
+        options.push("`history = \"retained\"` for the topic, if a view of what is left is what you want".to_owned());
+        ReplayError::Refused(format!("{at}: {}. Options: {}", why.join("; "), options.join("; ")))
+    }
+
+    /// The oldest snapshot that would fit a later cut.
+    fn later(&self) -> Option<(&'a KnownSnapshot, &'a KnownPart)> {
+        let cut = self.cut.cut;
+        let fits = |(snapshot, part): &(&KnownSnapshot, &KnownPart)| {
+            let missing = |want: &ViewIdent| stored(&part.views, &want.name).is_none();
+            let in_the_log = part.position >= self.cut.log_start && part.position > cut;
+            let whole = snapshot.damaged.is_none() && part.identity == self.live.identity;
+            in_the_log && whole && !self.topic.wanted.iter().any(missing)
+        };
+        self.parts().filter(fits).min_by_key(|(_, part)| part.position)
+    }
+}
+
+const AUTO: &str = "`--base auto` chooses one that fits, and `segno snapshot list` shows all";
+const LATER: &str = "a later `--from`; `--from beginning` for all that is left; \
+                     `history = \"retained\"` for the topic, if a view of what is left is what you want";
+
+/// The view of that name, unless it has left.
+pub(super) fn stored<'v>(views: &'v [StoredView], name: &str) -> Option<&'v StoredView> {
+    views.iter().find(|view| view.name == name && view.left_at.is_none())
+}
+
+/// The definition is the same. The text of a view in Rust is its type's name, so the version counts, too.
+pub(super) fn is(view: &StoredView, want: &ViewIdent) -> bool {
+    view.version == want.version && view.text == want.text
+}

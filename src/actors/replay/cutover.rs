@@ -1,0 +1,253 @@
+//! The switch: live stands still, the new generations are brought to exactly where it stands, and one durable decision
+//! makes all of them live. Before the decision everything can go back; after it nothing has to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+
+use super::build;
+use super::drive::Halt;
+use super::job::{Job, now};
+use super::rebuild::RunEnd;
+use super::record::JobRecord;
+use super::verify::{difference, differs_all_the_same, tag_of};
+use super::words::{DefinitionChange, JobKind, Phase, ViewVerdict};
+use super::worker::Worker;
+use crate::actors::node::NodeShared;
+use crate::actors::opening;
+use crate::actors::serving::{Mode, Serving, TopicShared, pending};
+use crate::actors::supervisor::SupervisorMessage;
+use crate::position::{Position, TopicPartition};
+use crate::state::{self, Generation, Switch};
+use crate::streams::Reader;
+
+/// How long live may take to commit what it has in flight.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// The topics whose live stands still. Whoever drops it has started them again.
+struct Barrier {
+    topics: Vec<Arc<TopicShared>>,
+}
+
+impl Barrier {
+    fn begin(topics: Vec<Arc<TopicShared>>) -> Barrier {
+        for topic in &topics {
+            topic.set_switching(true);
+            topic.end_flushing();
+        }
+        Barrier { topics }
+    }
+}
+
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        for topic in &self.topics {
+            topic.set_switching(false);
+        }
+    }
+}
+
+/// Cuts over. After an error live goes on as it was.
+pub async fn cut_over(
+    node: &Arc<NodeShared>,
+    job: &Arc<Job>,
+    workers: Vec<Worker>,
+    identical: Vec<String>,
+) -> Result<(), Halt> {
+    let store = node.parts.store.clone();
+    let record = job.record();
+    if record.kind != JobKind::Rollback {
+        super::snapshots::before_cut_over(node, &record).await;
+    }
+    let changed = job.change(&store, |record| (record.phase, record.reason) = (Phase::CuttingOver, None));
+    let barrier = Barrier::begin(node.topics_of(&record));
+    let switched = match changed {
+        Ok(()) => at_the_barrier(node, job, &barrier.topics, &workers, &identical).await,
+        Err(error) => Err(error.into()),
+    };
+    let generations: Vec<Arc<Generation>> = workers.iter().map(|worker| worker.generation().clone()).collect();
+    for worker in workers {
+        worker.finish().await;
+    }
+    let started = match &switched {
+        Ok(()) => start_new(node, &record, &barrier.topics, generations).await,
+        Err(_) => start_again(node, &barrier.topics).await,
+    };
+    if let Err(reason) = started {
+        // Nothing is lost, but the node serves rows that do not move: it must not look well.
+        node.fail(format!("after a cut-over the partitions could not be started: {reason}"));
+    }
+    switched
+}
+
+/// Stops live, catches up, compares what must be equal, decides.
+async fn at_the_barrier(
+    node: &Arc<NodeShared>,
+    job: &Arc<Job>,
+    topics: &[Arc<TopicShared>],
+    workers: &[Worker],
+    identical: &[String],
+) -> Result<(), Halt> {
+    for topic in topics {
+        stop(node, topic).await?;
+    }
+    let target = |worker: &Worker| {
+        let live = node.live_generation(worker.at());
+        live.map(|live| (live.applied(), live))
+    };
+    let mut runs = Vec::with_capacity(workers.len());
+    for worker in workers {
+        let gone = || Halt::Failed(format!("{} is not a partition of this node any more", worker.at()));
+        let (position, live) = target(worker).ok_or_else(gone)?;
+        let same = identical.contains(&worker.at().topic.to_string());
+        runs.push(reach(worker, position, live, same));
+    }
+    for run in join_all(runs).await {
+        run?;
+    }
+    if job.cancelled() {
+        return Err(Halt::Cancelled);
+    }
+    let switches: Vec<Switch> =
+        workers.iter().map(|worker| Switch { at: worker.at().clone(), to: worker.generation().number() }).collect();
+    let at = now();
+    let done = job.with(|record| {
+        (record.phase, record.ended, record.reason) = (Phase::Done, Some(at), None);
+    });
+    let store = node.parts.store.clone();
+    let (id, bytes) = (done.id, done.encode());
+    let decided = tokio::task::spawn_blocking(move || store.cut_over(&switches, at, (id, &bytes))).await;
+    decided.map_err(|error| Halt::Failed(format!("the decision could not be stored: {error}")))??;
+    job.adopt(done);
+    Ok(())
+}
+
+/// Stops the live partitions of a topic in good order; they are then at one exact, durable position each.
+async fn stop(node: &NodeShared, topic: &TopicShared) -> Result<(), Halt> {
+    if topic.serving().mode != Mode::Running {
+        return Ok(());
+    }
+    let (reply, answer) = oneshot::channel();
+    let message = SupervisorMessage::StopTopic { name: topic.name().to_owned(), within: STOP_WITHIN, reply };
+    // A supervisor that is gone drops the reply.
+    let _ = node.parts.supervisor.cast(message);
+    for stopped in answer.await.map_err(|_| Halt::Stopping)? {
+        if let Err(problem) = stopped.durable {
+            return Err(Halt::Failed(format!("{}: live could not be stopped for the cut-over: {problem}", stopped.at)));
+        }
+    }
+    Ok(())
+}
+
+/// Brings one rebuild to where live stands, and compares the two where they must be equal.
+async fn reach(worker: &Worker, position: Position, live: Arc<Generation>, same: bool) -> Result<(), Halt> {
+    match worker.run_to(position).await? {
+        RunEnd::Reached => {}
+        RunEnd::Stopped => return Err(Halt::Stopping),
+    }
+    let new = worker.generation().clone();
+    if !same {
+        return Ok(());
+    }
+    let at = worker.at().clone();
+    let compared = tokio::task::spawn_blocking(move || unequal(&at, &live, &new)).await;
+    match compared.map_err(|error| Halt::Failed(format!("the comparison failed: {error}")))?? {
+        None => Ok(()),
+        Some(view) => Err(Halt::Failed(differs_all_the_same(&view))),
+    }
+}
+
+/// The first view whose digests differ.
+fn unequal(at: &TopicPartition, live: &Generation, new: &Generation) -> Result<Option<ViewVerdict>, state::Error> {
+    let (still, built) = (live.snapshot_read(), new.snapshot_read());
+    for view in live.views() {
+        let Some(tag) = tag_of(new, &view.name) else { continue };
+        let (before, after) = (still.totals(view.tag)?, built.totals(tag)?);
+        if before.digest == after.digest && before.rows == after.rows {
+            continue;
+        }
+        let mut samples = Vec::new();
+        let counts = state::compare(&still, view.tag, &built, tag, true, &mut |key, live, new| {
+            if samples.len() < 10 {
+                samples.push(difference(at.partition, key, live, new));
+            }
+            Ok(())
+        })?;
+        return Ok(Some(ViewVerdict {
+            topic: at.topic.to_string(),
+            view: view.name.clone(),
+            change: DefinitionChange::Same,
+            live_digest: format!("{:032x}", before.digest),
+            new_digest: format!("{:032x}", after.digest),
+            added: counts.added,
+            removed: counts.removed,
+            changed: counts.changed,
+            unchanged: counts.unchanged,
+            samples,
+        }));
+    }
+    Ok(None)
+}
+
+/// Puts the new generations in the place of the old ones and starts them.
+async fn start_new(
+    node: &Arc<NodeShared>,
+    record: &JobRecord,
+    topics: &[Arc<TopicShared>],
+    generations: Vec<Arc<Generation>>,
+) -> Result<(), String> {
+    for topic in topics {
+        let of = |generation: &&Arc<Generation>| *generation.at().topic == *topic.name();
+        let mut own: Vec<Arc<Generation>> = generations.iter().filter(of).cloned().collect();
+        own.sort_by_key(|generation| generation.at().partition);
+        let definitions = build::definitions(record, topic).map_err(|halt| format!("{halt:?}"))?;
+        let mode = match topic.serving().mode {
+            Mode::Offline => Mode::Offline,
+            Mode::Running | Mode::Frozen(_) => Mode::Running,
+        };
+        let pending = pending(&definitions, &topic.parts.wanted);
+        let serving = Arc::new(Serving::new(&topic.parts, definitions, own, mode, pending));
+        topic.switch_to(serving.clone());
+        begin(node, topic, &serving).await?;
+    }
+    Ok(())
+}
+
+/// Starts the old generations again, where they stand.
+async fn start_again(node: &Arc<NodeShared>, topics: &[Arc<TopicShared>]) -> Result<(), String> {
+    for topic in topics {
+        let old = topic.serving();
+        if old.mode != Mode::Running {
+            continue;
+        }
+        let (definitions, pending) = (old.definitions.clone(), old.pending.clone());
+        let serving = Serving::new(&topic.parts, definitions, old.generations(), Mode::Running, pending);
+        let serving = Arc::new(serving);
+        topic.switch_to(serving.clone());
+        begin(node, topic, &serving).await?;
+    }
+    Ok(())
+}
+
+/// Starts the actors of a topic, unless the node stops: then the next start does.
+async fn begin(node: &Arc<NodeShared>, topic: &Arc<TopicShared>, serving: &Arc<Serving>) -> Result<(), String> {
+    if serving.mode != Mode::Running || node.stopping() {
+        return Ok(());
+    }
+    let (log, name) = (node.parts.log.clone(), topic.name().to_owned());
+    let (generations, prefetch) = (serving.generations(), topic.parts.flow.prefetch);
+    let open = move || opening::readers(&*log, &name, &generations, prefetch);
+    let readers: Vec<Box<dyn Reader>> = match tokio::task::spawn_blocking(open).await {
+        Ok(readers) => readers.map_err(|error| error.to_string())?,
+        Err(error) => return Err(error.to_string()),
+    };
+    let start = serving.start(&topic.parts, readers, &node.parts.failed);
+    let (reply, answer) = oneshot::channel();
+    // A supervisor that is gone drops the reply.
+    let _ = node.parts.supervisor.cast(SupervisorMessage::StartTopic { start, reply });
+    answer.await.map_err(|_| "the node's supervisor is gone".to_owned())??;
+    topic.begin_flushing();
+    Ok(())
+}

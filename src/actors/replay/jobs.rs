@@ -1,0 +1,306 @@
+//! The jobs of a node: begun, found again after a start, acted upon.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::build;
+use super::drive::drive;
+use super::job::{Job, now};
+use super::record::{JobRecord, ShadowRecord, TopicRecord, ViewText};
+use super::words::{BaseChoice, JobAction, JobKind, JobStatus, Phase, ReplayError, ReplayPlan, ReplayRequest};
+use crate::actors::node::NodeShared;
+use crate::actors::plan::OnChange;
+use crate::actors::serving::{TopicShared, idents};
+use crate::position::TopicPartition;
+use crate::state::{self, Store};
+
+/// All jobs that the control store knows, the oldest first.
+#[derive(Default)]
+pub struct Jobs(Mutex<Vec<Arc<Job>>>);
+
+impl Jobs {
+    /// Reads the records. One that cannot be read is left alone, and told.
+    pub fn load(store: &Store) -> Result<Jobs, state::Error> {
+        let mut jobs = Vec::new();
+        for (id, stored) in store.jobs()? {
+            match JobRecord::decode(&stored) {
+                Ok(record) => jobs.push(Arc::new(Job::new(record))),
+                Err(why) => tracing::warn!(job = id, why, "the record of a replay cannot be read; it is left alone"),
+            }
+        }
+        jobs.sort_by_key(|job| job.id());
+        Ok(Jobs(Mutex::new(jobs)))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Vec<Arc<Job>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest first.
+    pub fn all(&self) -> Vec<Arc<Job>> {
+        self.locked().iter().rev().cloned().collect()
+    }
+
+    /// `None`: the newest.
+    pub fn find(&self, id: Option<u64>) -> Result<Arc<Job>, ReplayError> {
+        let jobs = self.all();
+        match id {
+            None => jobs.first().cloned().ok_or(ReplayError::NoJob),
+            Some(id) => jobs.into_iter().find(|job| job.id() == id).ok_or(ReplayError::NoSuchJob { id }),
+        }
+    }
+
+    /// The one that is not over.
+    pub fn under_way(&self) -> Option<Arc<Job>> {
+        self.locked().iter().find(|job| !job.phase().ended()).cloned()
+    }
+
+    /// Generations that belong to a job and are not to be swept away.
+    pub fn generations(&self) -> Vec<(TopicPartition, u64)> {
+        let mut kept = Vec::new();
+        for job in self.all() {
+            let record = job.record();
+            if !matches!(record.phase, Phase::Done | Phase::Cancelled) {
+                let of = |shadow: &ShadowRecord| shadow.generation.map(|number| (shadow.at(), number));
+                kept.extend(record.shadows.iter().filter_map(of));
+            }
+        }
+        kept
+    }
+
+    /// Puts a job in the place of the one with its number, or behind all.
+    fn put(&self, job: Arc<Job>) {
+        let mut jobs = self.locked();
+        match jobs.iter_mut().find(|known| known.id() == job.id()) {
+            Some(known) => *known = job,
+            None => jobs.push(job),
+        }
+    }
+}
+
+impl NodeShared {
+    /// The job that is not over.
+    pub fn job_under_way(&self) -> Option<Arc<Job>> {
+        self.jobs.under_way()
+    }
+
+    /// Goes on with what a stop or a crash has interrupted, and starts what a change of the definitions asks for.
+    pub fn resume_jobs(self: &Arc<Self>) {
+        if !self.parts.consume {
+            // A command that only looks must not begin to work.
+            return;
+        }
+        if let Some(job) = self.jobs.under_way() {
+            tracing::info!(job = job.id(), phase = %job.phase(), "going on with a replay");
+            self.drive(job);
+            return;
+        }
+        let changed: Vec<_> = self.topics.iter().filter(|topic| !topic.serving().pending.is_empty()).cloned().collect();
+        if changed.is_empty() {
+            return;
+        }
+        let names: Vec<String> = changed.iter().map(|topic| topic.name().to_owned()).collect();
+        if self.parts.replay.on_change == OnChange::Wait {
+            tracing::warn!(
+                topics = names.join(", "),
+                "definitions have changed: live goes on as it was made until `segno replay --from <time>` has built the new rows"
+            );
+            return;
+        }
+        if self.declined(&changed) {
+            tracing::warn!(
+                topics = names.join(", "),
+                "these definitions were rolled back before and are not built again by themselves; `segno replay` does it"
+            );
+            return;
+        }
+        let node = self.clone();
+        tokio::spawn(async move {
+            let request = ReplayRequest {
+                from: "beginning".to_owned(),
+                topics: names,
+                base: BaseChoice::Genesis,
+                yes: true,
+                ..ReplayRequest::default()
+            };
+            if let Err(error) = node.start_job(request, JobKind::Upgrade).await {
+                tracing::error!(%error, "the replay into the changed definitions could not be started");
+            }
+        });
+    }
+
+    /// An operator has rolled back from exactly these definitions.
+    fn declined(&self, changed: &[Arc<TopicShared>]) -> bool {
+        let newest = self.jobs.all().into_iter().find(|job| job.phase() == Phase::Done);
+        let Some(record) = newest.map(|job| job.record()).filter(|record| record.kind == JobKind::Rollback) else {
+            return false;
+        };
+        changed.iter().any(|topic| {
+            let wanted = texts(&topic.parts.wanted);
+            record.topic(topic.name()).is_some_and(|rolled_back| rolled_back.live == wanted)
+        })
+    }
+
+    /// Plans and begins a replay.
+    pub(super) async fn start_job(
+        self: &Arc<Self>,
+        request: ReplayRequest,
+        kind: JobKind,
+    ) -> Result<JobStatus, ReplayError> {
+        self.free()?;
+        let node = self.clone();
+        let begun = tokio::task::spawn_blocking(move || {
+            let plan = node.plan(&request)?;
+            let id = node.parts.store.new_job_id().map_err(|error| ReplayError::Failed(error.to_string()))?;
+            node.begin_job(record_of(&node, plan, id, kind))
+        });
+        begun.await.map_err(|_| ReplayError::Stopping)?
+    }
+
+    /// Stores a job and drives it. Blocks.
+    pub(super) fn begin_job(self: &Arc<Self>, record: JobRecord) -> Result<JobStatus, ReplayError> {
+        let _one_at_a_time = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        self.free()?;
+        let store = &self.parts.store;
+        // What failed jobs have left takes room, and nobody has asked for it since.
+        for job in self.jobs.all() {
+            if job.phase() == Phase::Failed {
+                build::discard(store, &job);
+            }
+        }
+        let stored = store.put_job(record.id, &record.encode());
+        stored.map_err(|error| ReplayError::Failed(error.to_string()))?;
+        let job = Arc::new(Job::new(record));
+        self.jobs.put(job.clone());
+        self.drive(job.clone());
+        Ok(job.status())
+    }
+
+    fn drive(self: &Arc<Self>, job: Arc<Job>) {
+        job.set_driven(true);
+        tokio::spawn(drive(self.clone(), job));
+    }
+
+    /// No job is under way, and the node may begin one.
+    fn free(&self) -> Result<(), ReplayError> {
+        if self.stopping() {
+            return Err(ReplayError::Stopping);
+        }
+        match self.jobs.under_way() {
+            Some(job) => Err(ReplayError::Busy { id: job.id(), phase: job.phase() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Does what an operator asks of a job.
+    pub(super) async fn act_on(self: &Arc<Self>, id: Option<u64>, action: JobAction) -> Result<JobStatus, ReplayError> {
+        let job = self.jobs.find(id)?;
+        let (id, phase) = (job.id(), job.phase());
+        let store = self.parts.store.clone();
+        match action {
+            JobAction::Cancel if phase == Phase::Failed || (!phase.ended() && !job.driven()) => {
+                let job = job.clone();
+                let discarded = tokio::task::spawn_blocking(move || {
+                    build::discard(&store, &job);
+                    job.change(&store, |record| (record.phase, record.ended) = (Phase::Cancelled, Some(now())))
+                });
+                let stored = discarded.await.map_err(|_| ReplayError::Stopping)?;
+                stored.map_err(|error| ReplayError::Failed(error.to_string()))?;
+            }
+            JobAction::Cancel if phase.ended() => {
+                return Err(ReplayError::NotNow(match phase {
+                    Phase::Done => {
+                        format!("job {id} is done; `segno replay rollback {id}` brings the previous rows back")
+                    }
+                    _ => format!("job {id} is {phase} already"),
+                }));
+            }
+            JobAction::Cancel => {
+                job.cancel();
+                job.released().await;
+                if job.phase() == Phase::Done {
+                    let why = format!(
+                        "job {id} had cut over before; `segno replay rollback {id}` brings the previous rows back"
+                    );
+                    return Err(ReplayError::NotNow(why));
+                }
+            }
+            JobAction::Resume if matches!(phase, Phase::Done | Phase::Cancelled) || job.driven() => {
+                let why = format!("job {id} is {phase}; one that failed, or was interrupted, can be resumed");
+                return Err(ReplayError::NotNow(why));
+            }
+            JobAction::Resume => {
+                if phase == Phase::Failed {
+                    self.free()?;
+                }
+                let again = Arc::new(Job::new(job.record()));
+                let changed = again.change(&store, |record| {
+                    (record.phase, record.ended, record.reason) = (Phase::Building, None, None);
+                });
+                changed.map_err(|error| ReplayError::Failed(error.to_string()))?;
+                self.jobs.put(again.clone());
+                self.drive(again.clone());
+                return Ok(again.status());
+            }
+            JobAction::Approve if phase.ended() => {
+                return Err(ReplayError::NotNow(format!("job {id} is {phase}: there is nothing to say yes to")));
+            }
+            JobAction::Approve => {
+                let changed = job.change(&store, |record| record.approved = true);
+                changed.map_err(|error| ReplayError::Failed(error.to_string()))?;
+                job.prodded.notify_waiters();
+            }
+        }
+        Ok(job.status())
+    }
+
+    /// Interrupts the job under way so that the node can stop; it goes on at the next start.
+    pub(in crate::actors) async fn suspend_jobs(&self) {
+        if let Some(job) = self.jobs.under_way() {
+            job.gate.stop();
+            job.prodded.notify_waiters();
+            job.released().await;
+        }
+    }
+}
+
+/// The definitions as the record keeps them.
+fn texts(definitions: &crate::views::Definitions) -> Vec<ViewText> {
+    idents(definitions).iter().map(ViewText::from).collect()
+}
+
+fn record_of(node: &NodeShared, plan: ReplayPlan, id: u64, kind: JobKind) -> JobRecord {
+    let mut topics = Vec::with_capacity(plan.topics.len());
+    let mut shadows = Vec::new();
+    for topic in &plan.topics {
+        let Some(shared) = node.topic(&topic.topic) else { continue };
+        let serving = shared.serving();
+        let live = serving.views.iter().map(ViewText::from).collect();
+        topics.push(TopicRecord { topic: topic.topic.clone(), new: texts(&shared.parts.wanted), live });
+        for partition in &topic.partitions {
+            let live = node.live_generation(&TopicPartition::new(&*topic.topic, partition.partition.0));
+            shadows.push(ShadowRecord {
+                topic: topic.topic.clone(),
+                partition: partition.partition,
+                generation: None,
+                from: partition.from,
+                target: partition.live,
+                live: live.map(|live| live.number()).unwrap_or_default(),
+            });
+        }
+    }
+    JobRecord {
+        id,
+        kind,
+        of: None,
+        phase: Phase::Building,
+        reason: None,
+        approved: plan.request.yes,
+        plan,
+        created: now(),
+        ended: None,
+        verification: None,
+        rate: None,
+        topics,
+        shadows,
+    }
+}

@@ -1,0 +1,373 @@
+//! Folds some keys of one partition into a generation in memory, with the shard that live folds with.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3Builder;
+
+use super::base::Base;
+use super::{MEMORY, Served, Travel, fold_failed, store_failed};
+use crate::actors::board::Cell;
+use crate::actors::progress::Progress;
+use crate::actors::replay::words::ReplayError;
+use crate::actors::residents::key_hash;
+use crate::actors::shard::core::{Shard, Tail};
+use crate::actors::shard::redrive::{Next, Redrive};
+use crate::actors::shard::{Setting, Slice, Suspect};
+use crate::position::{Offset, Position, TopicPartition};
+use crate::record::RecordBatch;
+use crate::state::{Books, Commit, Delta, Generation, Held, HeldChange, Reason, Row, Standing, ViewTag, digest, keys};
+use crate::views::Definitions;
+
+/// Keys that are taken from a base at once.
+const SEED: usize = 512;
+/// Waiting events that are copied or looked at in one go.
+const PAGE: usize = 256;
+/// Waits between attempts are this short here: nobody's outage is waited for.
+const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(4));
+
+/// The keys of a fold, each with the bytes that its row takes.
+pub(super) type Keys = HashMap<Box<[u8]>, usize, Xxh3Builder>;
+
+/// A set of one key.
+pub(super) fn one(key: &[u8]) -> Keys {
+    std::iter::once((key.into(), 0)).collect()
+}
+
+/// One view of some keys, folded up to a position.
+pub(super) struct Fold {
+    setting: Arc<Setting>,
+    shard: Shard,
+    progress: Arc<Progress>,
+    pub keys: Keys,
+    /// Bytes of all rows with their keys.
+    bytes: usize,
+    epoch: u64,
+    /// Offsets whose fold never came back in live: they are not tried here.
+    suspects: Vec<Offset>,
+    /// What was done since it was last asked, and why the last record was set aside.
+    account: Account,
+    /// Keys with an event that was tried until the attempts were used up: another time it may go in.
+    pub fickle: Vec<Box<[u8]>>,
+    /// Records of these keys that were folded or set aside.
+    pub records: u64,
+}
+
+/// What became of some records.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    pub books: Books,
+    pub why: Option<(Reason, String)>,
+}
+
+impl Fold {
+    /// Takes the rows of `keys` from the base, and what they hold back.
+    pub fn begin(
+        travel: &Travel<'_>,
+        served: &Served,
+        live: &Generation,
+        base: &Base,
+        keys: Keys,
+    ) -> Result<Fold, ReplayError> {
+        let scratch = travel.store.scratch(live.identity(), std::slice::from_ref(&served.ident), base.position());
+        let scratch = scratch.map_err(store_failed)?;
+        let definitions: Definitions = Arc::from([served.definition.clone()]);
+        let mut setting = travel.topic.setting(&definitions, scratch);
+        (setting.retry.initial, setting.retry.max) = RETRY;
+        let setting = Arc::new(setting);
+        let mut sorted: Vec<&[u8]> = keys.keys().map(|key| &**key).collect();
+        sorted.sort_unstable();
+        let suspects = suspects(live, served.tag(live)?, &sorted)?;
+        let progress = Arc::new(Progress::default());
+        let mut seed = Seed { setting: &setting, held: HashMap::new(), waiting: Vec::new(), rows: Vec::new() };
+        if let Some(generation) = &base.generation {
+            let tag = served.tag(generation)?;
+            for some in sorted.chunks(SEED) {
+                seed.take(generation, tag, some)?;
+            }
+        }
+        let Seed { held, waiting, rows, .. } = seed;
+        let marked = suspects.iter().map(|&offset| Suspect { view: 0, offset }).collect();
+        let shard = Shard::new(setting.clone(), progress.clone(), held, marked);
+        let mut fold = Fold {
+            setting,
+            shard,
+            progress,
+            keys,
+            bytes: 0,
+            epoch: 0,
+            suspects,
+            account: Account::default(),
+            fickle: Vec::new(),
+            records: 0,
+        };
+        for (key, bytes) in rows {
+            fold.measure(&key, bytes)?;
+        }
+        for cell in waiting {
+            fold.redrive(&cell)?;
+        }
+        fold.account = Account::default();
+        Ok(fold)
+    }
+
+    pub fn at(&self) -> &TopicPartition {
+        &self.setting.at
+    }
+
+    pub fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
+    /// The same, to be kept while the fold goes on.
+    pub fn shared(&self) -> Arc<Setting> {
+        self.setting.clone()
+    }
+
+    /// The rows as they are now.
+    pub fn generation(&self) -> &Generation {
+        &self.setting.generation
+    }
+
+    pub fn tag(&self) -> ViewTag {
+        self.setting.tags[0]
+    }
+
+    /// One row as it is now.
+    pub fn row(&self, key: &[u8]) -> Result<Option<Row>, ReplayError> {
+        self.generation().snapshot_read().get(self.tag(), key).map_err(store_failed)
+    }
+
+    /// What has been done since the last call.
+    pub fn account(&mut self) -> Account {
+        std::mem::take(&mut self.account)
+    }
+
+    /// Which of the first `below` records of the batch are of these keys.
+    pub fn mine(&self, batch: &RecordBatch, below: usize) -> Vec<u32> {
+        let mine = |index: &u32| batch.get(*index as usize).key.is_some_and(|key| self.keys.contains_key(key));
+        (0..below as u32).filter(mine).collect()
+    }
+
+    /// Folds those of the first `below` records of the batch that are of these keys.
+    pub fn take(&mut self, batch: RecordBatch, below: usize) -> Result<(), ReplayError> {
+        let indexes = self.mine(&batch, below);
+        self.fold(&Arc::new(batch), indexes)
+    }
+
+    /// Folds the records at these indexes of the batch, and tries what waits until it is applied or parked.
+    pub fn fold(&mut self, batch: &Arc<RecordBatch>, indexes: Vec<u32>) -> Result<(), ReplayError> {
+        let Some(&last) = indexes.last() else { return Ok(()) };
+        self.records += indexes.len() as u64;
+        let hashes = indexes.iter().map(|&i| key_hash(batch.get(i as usize).key.unwrap_or_default())).collect();
+        let position = batch.get(last as usize).offset.next();
+        let slice = Slice { batch: batch.clone(), indexes, hashes };
+        quietly(|| self.shard.apply(&slice)).map_err(fold_failed)?;
+        self.epoch += 1;
+        let mut handover = self.shard.collect(self.epoch);
+        for change in &handover.delta.held {
+            if let HeldChange::Put(held) = change {
+                self.account.why = Some((held.reason, held.detail.clone()));
+            }
+        }
+        // What queues behind a parked event stays where it is, and nobody looks for it here.
+        handover.delta.held.retain(|change| !matches!(change, HeldChange::Put(held) if stays(held)));
+        self.commit(handover.delta, position)?;
+        for cell in handover.waiting {
+            self.redrive(&cell)?;
+        }
+        Ok(())
+    }
+
+    /// Tries the waiting events of a cell until none waits.
+    fn redrive(&mut self, cell: &Cell) -> Result<(), ReplayError> {
+        let mut redrive = Redrive::new(self.setting.clone(), self.progress.clone(), cell.clone(), None);
+        loop {
+            if self.hangs(cell)? {
+                return self.park(cell);
+            }
+            let (mut delta, next) = quietly(|| redrive.step()).map_err(fold_failed)?;
+            for change in &delta.held {
+                if let HeldChange::Put(held) = change
+                    && held.reason != Reason::Behind
+                {
+                    self.account.why = Some((held.reason, held.detail.clone()));
+                }
+            }
+            if !delta.is_empty() {
+                delta.sort();
+                let position = self.generation().applied();
+                self.commit(delta, position)?;
+            }
+            match next {
+                Next::More => {}
+                Next::After(wait) => std::thread::sleep(wait.min(2 * RETRY.1)),
+                Next::Drained(_) => {
+                    let back = self.shard.release(cell, Some(Offset(u64::MAX)));
+                    return back.map(|_| ()).map_err(store_failed);
+                }
+                Next::Parked => {
+                    self.fickle.push(cell.key.clone());
+                    self.shard.park(cell);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The next event of the cell is one whose fold did not come back in live.
+    fn hangs(&self, cell: &Cell) -> Result<bool, ReplayError> {
+        if self.suspects.is_empty() {
+            return Ok(false);
+        }
+        // Within a step many are tried: one further back counts too.
+        let waiting = self.generation().held_of(self.tag(), &cell.key, Offset(0), PAGE).map_err(store_failed)?;
+        Ok(waiting.iter().any(|held| held.standing == Standing::Waiting && self.suspects.contains(&held.offset)))
+    }
+
+    /// Parks what waits without trying it.
+    fn park(&mut self, cell: &Cell) -> Result<(), ReplayError> {
+        let mut from = Offset(0);
+        loop {
+            let held = self.generation().held_of(self.tag(), &cell.key, from, PAGE).map_err(store_failed)?;
+            let Some(last) = held.last() else { break };
+            from = Offset(last.offset.0 + 1);
+            let mut delta = Delta::new(1);
+            for held in held.into_iter().filter(|held| held.standing == Standing::Waiting) {
+                delta.views[0].books.waiting -= 1;
+                delta.views[0].books.parked += 1;
+                delta.held.push(HeldChange::Put(Held { standing: Standing::Parked, ..held }));
+            }
+            let position = self.generation().applied();
+            self.commit(delta, position)?;
+        }
+        self.fickle.push(cell.key.clone());
+        self.shard.park(cell);
+        Ok(())
+    }
+
+    fn commit(&mut self, delta: Delta, position: Position) -> Result<(), ReplayError> {
+        self.account.books += delta.views[0].books;
+        let mut sizes = Vec::with_capacity(delta.len());
+        for (stored_key, value) in delta.rows() {
+            let key = keys::split_row_key(stored_key).map_or(&[] as &[u8], |(_, key)| key);
+            sizes.push((key.into(), value.map_or(0, |value| stored_key.len() + value.len())));
+        }
+        let commit = Commit { deltas: vec![delta], position, last: None };
+        self.generation().commit(&commit).map_err(store_failed)?;
+        self.setting.committed.store(self.epoch, Ordering::Release);
+        sizes.into_iter().try_for_each(|(key, bytes): (Box<[u8]>, usize)| self.measure(&key, bytes))
+    }
+
+    /// Counts the row's bytes; too many are the end of the question.
+    fn measure(&mut self, key: &[u8], bytes: usize) -> Result<(), ReplayError> {
+        if let Some(before) = self.keys.get_mut(key) {
+            self.bytes = self.bytes + bytes - std::mem::replace(before, bytes);
+        }
+        if self.bytes <= MEMORY {
+            return Ok(());
+        }
+        Err(ReplayError::Refused(format!(
+            "{}: the rows of {} keys that have to be folded take more than {} MiB: ask for a shorter range",
+            self.at(),
+            self.keys.len(),
+            MEMORY >> 20
+        )))
+    }
+}
+
+/// What a fold takes from its base.
+struct Seed<'a> {
+    setting: &'a Setting,
+    held: HashMap<Cell, Tail>,
+    waiting: Vec<Cell>,
+    /// The keys that have rows, and the rows' bytes.
+    rows: Vec<(Box<[u8]>, usize)>,
+}
+
+impl Seed<'_> {
+    /// Takes the rows and waiting events of some keys, sorted.
+    fn take(&mut self, base: &Generation, tag: ViewTag, keys: &[&[u8]]) -> Result<(), ReplayError> {
+        let mut delta = Delta::new(1);
+        let mine = self.setting.tags[0];
+        let load = base.load(tag, keys, |i, stored| {
+            let Some(stored) = stored else { return Ok(()) };
+            let (rows, change) = delta.split(0);
+            let (stored_key, stored_value) = rows.put(
+                |into| keys::row_key(mine, keys[i], into),
+                |into| {
+                    keys::row_value_header(stored.offset, stored.timestamp, into);
+                    into.extend_from_slice(stored.json);
+                },
+            );
+            change.digest = change.digest.wrapping_add(digest::row(stored_key, stored_value));
+            change.rows += 1;
+            self.rows.push((keys[i].into(), stored_key.len() + stored_value.len()));
+            Ok(())
+        });
+        load.map_err(store_failed)?;
+        for key in keys {
+            self.hold(base, tag, key, &mut delta)?;
+        }
+        let commit = Commit { deltas: vec![delta], position: self.setting.generation.applied(), last: None };
+        self.setting.generation.commit(&commit).map_err(store_failed)
+    }
+
+    /// A parked cell stays as it is, so that its mark is enough; what waits has to be tried.
+    fn hold(&mut self, base: &Generation, tag: ViewTag, key: &[u8], delta: &mut Delta) -> Result<(), ReplayError> {
+        let mut from = Offset(0);
+        loop {
+            let page = base.held_of(tag, key, from, PAGE).map_err(store_failed)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            let cell = Cell { view: 0, key: key.into() };
+            let full = page.len() == PAGE;
+            let standing = match self.held.get(&cell) {
+                Some(tail) => tail.standing,
+                None => page[0].standing,
+            };
+            if self.held.insert(cell.clone(), Tail { last: last.offset, standing }).is_none()
+                && standing == Standing::Waiting
+            {
+                self.waiting.push(cell);
+            }
+            if standing != Standing::Waiting {
+                return Ok(());
+            }
+            from = Offset(last.offset.0 + 1);
+            for held in page {
+                delta.views[0].books.consumed += 1;
+                delta.views[0].books.held(held.standing, 1);
+                delta.held.push(HeldChange::Put(Held { view: self.setting.tags[0], ..held }));
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The events of these keys whose fold did not come back in live, where they are parked for it.
+fn suspects(live: &Generation, tag: ViewTag, keys: &[&[u8]]) -> Result<Vec<Offset>, ReplayError> {
+    let mut found = Vec::new();
+    if live.view_totals().iter().any(|view| view.view == tag && view.books.parked == 0) {
+        return Ok(found);
+    }
+    for key in keys {
+        // Only the first can have been tried: the others queue behind it.
+        let first = live.held_of(tag, key, Offset(0), 1).map_err(store_failed)?;
+        found.extend(first.iter().filter(|held| held.reason == Reason::Overran).map(|held| held.offset));
+    }
+    Ok(found)
+}
+
+/// Whether a record that was set aside needs no place in memory: nothing will ever be done with it here.
+fn stays(held: &Held) -> bool {
+    held.standing == Standing::Dead || (held.standing == Standing::Parked && held.reason == Reason::Behind)
+}
+
+/// What live has said of an event need not be said again by whoever looks at it.
+fn quietly<T>(act: impl FnOnce() -> T) -> T {
+    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), act)
+}

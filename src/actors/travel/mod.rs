@@ -1,0 +1,158 @@
+//! Time travel: rows as they were, what made them, what changed between two cuts, and whether live is what its records
+//! give.
+//!
+//! Everything here folds the log once more, with the same shards as live, into a generation in memory that holds nothing
+//! but the keys in question. A fold begins with the newest snapshot at or before the cut whose definition of the view is
+//! the one that serves (name, version and text), else with the beginning of the log.
+//!
+//! * [`asof`]: one row as of a cut. [`explain`]: the records that made it. [`changes`]: what differs between two cuts.
+//! * [`verify`]: digests against all rows. [`audit`]: random rows against their records, for ever and slowly.
+//! * `base`: what a fold begins with. `scan`: reads the log up to an exact position. `fold`: folds some keys.
+//!
+//! All functions block; call them away from the runtime's threads. What they cost is said at each: they read the records
+//! of one partition (seldom more) from the base to the cut, and keep in memory one batch and the rows of the keys.
+
+pub mod asof;
+pub mod audit;
+mod base;
+pub mod changes;
+mod difference;
+pub mod explain;
+mod fold;
+mod places;
+mod sample;
+mod scan;
+pub mod verify;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::plan::Fatal;
+use super::replay::words::ReplayError;
+use super::serving::{Serving, TopicParts};
+use crate::position::{PartitionId, Position, PositionVector};
+use crate::state::{self, Generation, Store, StoredView, ViewIdent, ViewTag};
+use crate::streams::{self, Log};
+use crate::views::{Definition, Definitions};
+
+/// Rows of a fold, with their keys, take no more than so many bytes in memory; a question that needs more is refused.
+const MEMORY: usize = 256 << 20;
+
+/// Where a topic's history can be asked.
+pub struct Travel<'a> {
+    pub log: &'a dyn Log,
+    pub store: &'a Store,
+    pub topic: &'a TopicParts,
+    /// Those that serve.
+    pub definitions: Definitions,
+    /// The generations that serve, in the order of their partitions.
+    pub live: Vec<Arc<Generation>>,
+    /// Where the history of a live generation begins, if not at 0: one that was made with the base `empty`, or on a log
+    /// whose beginning was gone already (`history = "retained"`). Snapshots of other generations are then of no use.
+    pub began: BTreeMap<PartitionId, Position>,
+    /// Ends every question with [`ReplayError::Stopping`].
+    pub stop: Arc<AtomicBool>,
+}
+
+/// A view that serves, and how a generation must know it.
+#[derive(Clone)]
+struct Served {
+    definition: Arc<dyn Definition>,
+    ident: ViewIdent,
+}
+
+impl Served {
+    /// The view in a generation, if it is there with this definition and is still fed.
+    fn among<'v>(&self, views: &'v [StoredView]) -> Option<&'v StoredView> {
+        let same = |view: &&StoredView| {
+            view.name == self.ident.name
+                && view.version == self.ident.version
+                && view.text == self.ident.text
+                && view.left_at.is_none()
+        };
+        views.iter().find(same)
+    }
+
+    fn tag(&self, generation: &Generation) -> Result<ViewTag, ReplayError> {
+        let missing = || {
+            ReplayError::Refused(format!(
+                "{}: the rows of view `{}` were not made by the definition at hand (version {}), so that its history \
+                 cannot be folded again: replay the topic first, or start with the definition that made the rows",
+                generation.at(),
+                self.ident.name,
+                self.ident.version
+            ))
+        };
+        self.among(generation.views()).map(|view| view.tag).ok_or_else(missing)
+    }
+}
+
+impl<'a> Travel<'a> {
+    /// Over what serves the topic now.
+    pub fn new(
+        log: &'a dyn Log,
+        store: &'a Store,
+        topic: &'a TopicParts,
+        serving: &Serving,
+        began: BTreeMap<PartitionId, Position>,
+        stop: Arc<AtomicBool>,
+    ) -> Travel<'a> {
+        let (definitions, live) = (serving.definitions.clone(), serving.generations());
+        Travel { log, store, topic, definitions, live, began, stop }
+    }
+
+    fn served(&self, view: &str) -> Result<Served, ReplayError> {
+        let found = self.definitions.iter().find(|definition| definition.name() == view);
+        let definition = found.cloned().ok_or_else(|| {
+            let known: Vec<&str> = self.definitions.iter().map(|definition| definition.name()).collect();
+            let topic = &self.topic.name;
+            ReplayError::Bad(format!("topic `{topic}` has no view `{view}`; there are: {}", known.join(", ")))
+        })?;
+        let ident = ViewIdent { name: view.to_owned(), version: definition.version(), text: definition.text() };
+        Ok(Served { definition, ident })
+    }
+
+    /// Where the history of the partition begins, as the live generation knows it.
+    fn began(&self, partition: PartitionId) -> Position {
+        let live = self.live.get(partition.0 as usize).map(|live| live.began());
+        self.began.get(&partition).copied().or(live).unwrap_or(Position::ZERO)
+    }
+
+    /// Refuses a cut of another topic.
+    fn own_cut(&self, cut: &PositionVector) -> Result<(), ReplayError> {
+        if cut.topic == self.topic.name {
+            return Ok(());
+        }
+        let topic = &self.topic.name;
+        Err(ReplayError::Bad(format!("the cut {cut} is of topic `{}`, and the view is of topic `{topic}`", cut.topic)))
+    }
+
+    /// The cut's position in one partition.
+    fn position_in(&self, cut: &PositionVector, partition: PartitionId) -> Result<Position, ReplayError> {
+        cut.positions.get(&partition).copied().ok_or_else(|| {
+            let all = self.live.len();
+            ReplayError::Bad(format!(
+                "the cut {cut} does not name partition {partition} of topic `{}`, where the key may lie: name all {all} \
+                 partitions, or give a time",
+                self.topic.name
+            ))
+        })
+    }
+}
+
+fn store_failed(error: state::Error) -> ReplayError {
+    ReplayError::Failed(error.to_string())
+}
+
+fn log_failed(error: streams::Error) -> ReplayError {
+    match error {
+        streams::Error::Closed => ReplayError::Stopping,
+        error => ReplayError::Failed(format!("the log cannot be read: {error}")),
+    }
+}
+
+/// What ends a partition ends only the question here.
+fn fold_failed(fatal: Fatal) -> ReplayError {
+    ReplayError::Failed(format!("the fold ended: {fatal}"))
+}
