@@ -1,0 +1,373 @@
+//! A stage for replays: a real node on a scripted log and a real store, which can be stopped, killed and started again,
+//! with the same definitions or with others.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use segno::actors::handle::{Node, Row, ViewStatus};
+use segno::actors::plan::{
+    AuditOptions, FlowOptions, FlushOptions, History, NodePlan, OnChange, Placement, Policy, ReplayOptions,
+    RetryOptions, Running, SnapshotOptions, TopicPlan,
+};
+use segno::actors::replay::words::{JobAction, JobStatus, Phase, ReplayError, ReplayPlan, ReplayRequest};
+use segno::position::{Position, TopicPartition};
+use segno::state::{Books, Compression, Durability, Store, StoreOptions};
+use segno::streams::decode::{DecodeOptions, Format};
+use segno::streams::{Limit, Log, Prefetch};
+use segno::views::Definition;
+
+use crate::oracle::{ATTEMPTS, Seen};
+pub use crate::tape::TOPIC;
+use crate::tape::Pen;
+
+/// How a node is set up.
+#[derive(Clone)]
+pub struct Setup {
+    pub partitions: u32,
+    pub placement: Placement,
+    pub batch: usize,
+    pub policy: Policy,
+    pub history: History,
+    pub retry: Duration,
+    pub replay: ReplayOptions,
+    pub views: Vec<Arc<dyn Definition>>,
+    pub previous: Vec<Arc<dyn Definition>>,
+    pub consume: bool,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let views: Vec<String> = self.views.iter().map(|view| format!("{} v{}", view.name(), view.version())).collect();
+        let Setup { partitions, placement, batch, policy, replay, .. } = self;
+        write!(f, "{partitions} partitions, {placement:?}, batch {batch}, {policy:?}, {replay:?}, {views:?}")
+    }
+}
+
+impl Setup {
+    pub fn of(views: &[Arc<dyn Definition>]) -> Setup {
+        Setup {
+            partitions: 2,
+            placement: Placement::Shared,
+            batch: 64,
+            policy: Policy::default(),
+            history: History::Complete,
+            retry: Duration::from_millis(1),
+            replay: ReplayOptions { epoch_records: 16, memory: 16 << 20, ..ReplayOptions::default() },
+            views: views.to_vec(),
+            previous: Vec::new(),
+            consume: true,
+        }
+    }
+
+    pub fn on_change(mut self, on_change: OnChange) -> Setup {
+        self.replay.on_change = on_change;
+        self
+    }
+}
+
+/// A node on its stage.
+pub struct Stage {
+    pub pen: Pen,
+    pub setup: Setup,
+    running: Option<Running>,
+    runtime: Option<tokio::runtime::Runtime>,
+    dir: tempfile::TempDir,
+    data: PathBuf,
+    lives: u32,
+}
+
+impl Stage {
+    pub fn new(setup: Setup) -> Stage {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("life-0");
+        let pen = Pen::new(setup.partitions);
+        let mut stage = Stage { pen, setup, running: None, runtime: None, dir, data, lives: 0 };
+        stage.start();
+        stage
+    }
+
+    pub fn start(&mut self) {
+        self.try_start().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub fn try_start(&mut self) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let options = StoreOptions {
+            durability: Durability::Log,
+            block_cache: 8 << 20,
+            memtables: 16 << 20,
+            compression: Compression::Lz4,
+            max_open_files: 64,
+        };
+        let store = Store::open(&self.data, options).map_err(|error| error.to_string())?;
+        let setup = &self.setup;
+        let plan = NodePlan {
+            name: "stage".to_owned(),
+            log: Arc::new(self.pen.log.clone()),
+            store,
+            topics: vec![TopicPlan {
+                name: TOPIC.to_owned(),
+                decoder: DecodeOptions { format: Format::Json, max_key_bytes: 1024 },
+                policy: setup.policy,
+                history: setup.history,
+                views: Arc::from(setup.views.clone()),
+                previous: Arc::from(setup.previous.clone()),
+            }],
+            flow: FlowOptions {
+                placement: setup.placement,
+                shards_per_partition: 2,
+                batch: Limit { records: setup.batch, bytes: 1 << 20 },
+                credit_records: 4 * setup.batch,
+                credit_bytes: 8 << 20,
+                fold_time_limit: Duration::from_secs(2),
+                own_shard_limit: 64,
+                residency: 1 << 20,
+                prefetch: Prefetch { bytes: 1 << 20 },
+            },
+            retry: RetryOptions { attempts: ATTEMPTS, initial: setup.retry, factor: 2.0, max: setup.retry * 8 },
+            flush: FlushOptions { interval: Duration::from_millis(20), size: 1 << 20 },
+            replay: setup.replay,
+            snapshots: SnapshotOptions { records: 0, interval: None, ..SnapshotOptions::default() },
+            audit: AuditOptions { keys_per_minute: 0 },
+            consume: setup.consume,
+        };
+        let running = runtime.block_on(segno::actors::start(plan)).map_err(|error| error.to_string())?;
+        self.running = Some(running);
+        self.runtime = Some(runtime);
+        Ok(())
+    }
+
+    pub fn node(&self) -> &Arc<dyn Node> {
+        &self.running.as_ref().unwrap().node
+    }
+
+    pub fn block<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().unwrap().block_on(future)
+    }
+
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime.as_ref().unwrap().spawn(future)
+    }
+
+    /// Waits until everything in the log is applied, and nothing waits for a retry.
+    pub fn settle(&self) {
+        self.until("settled", || {
+            let status = self.node().status();
+            status.topics[0].partitions.iter().all(|partition| {
+                let at = TopicPartition::new(TOPIC, partition.partition.0);
+                partition.applied >= self.pen.log.watermarks(&at).unwrap().end && partition.waiting == 0
+            })
+        });
+    }
+
+    /// Waits for something.
+    pub fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is() {
+            let (status, jobs) = (self.node().status(), self.node().replays());
+            assert!(Instant::now() < deadline, "not {what}: {status:#?} {jobs:#?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Every row of a view, by key.
+    pub fn rows(&self, view: &str) -> BTreeMap<String, Seen> {
+        let mut rows = BTreeMap::new();
+        let mut cursor = None;
+        loop {
+            let page = self.block(self.node().list(view, Vec::new(), cursor, 1000, None)).unwrap().value;
+            rows.extend(page.rows.iter().map(seen));
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return rows,
+            }
+        }
+    }
+
+    pub fn view(&self, view: &str) -> ViewStatus {
+        let status = self.node().status();
+        let found = status.topics[0].views.iter().find(|known| known.view == view);
+        found.unwrap_or_else(|| panic!("no view {view}: {status:#?}")).clone()
+    }
+
+    pub fn books(&self, view: &str) -> Books {
+        self.view(view).books
+    }
+
+    /// Applied, durable and generation of every partition.
+    pub fn positions(&self) -> Vec<(Position, Position, u64)> {
+        let status = self.node().status();
+        status.topics[0].partitions.iter().map(|p| (p.applied, p.durable, p.generation)).collect()
+    }
+
+    pub fn generations(&self) -> Vec<u64> {
+        self.positions().into_iter().map(|(.., generation)| generation).collect()
+    }
+
+    pub fn plan(&self, request: &ReplayRequest) -> Result<ReplayPlan, ReplayError> {
+        self.block(self.node().plan_replay(request.clone()))
+    }
+
+    pub fn replay(&self, request: &ReplayRequest) -> Result<JobStatus, ReplayError> {
+        self.block(self.node().start_replay(request.clone()))
+    }
+
+    pub fn act(&self, id: u64, action: JobAction) -> Result<JobStatus, ReplayError> {
+        self.block(self.node().act(Some(id), action))
+    }
+
+    pub fn roll_back(&self) -> Result<JobStatus, ReplayError> {
+        self.block(self.node().roll_back(None))
+    }
+
+    pub fn job(&self, id: u64) -> JobStatus {
+        self.node().replay(Some(id)).unwrap()
+    }
+
+    /// Waits until a job is over, or waits for a yes.
+    pub fn outcome(&self, id: u64) -> JobStatus {
+        self.until("over", || {
+            let phase = self.job(id).phase;
+            phase.ended() || phase == Phase::Waiting
+        });
+        // Those who were promised that it is over may begin the next at once.
+        self.job(id)
+    }
+
+    /// Waits until a job is done.
+    pub fn done(&self, id: u64) -> JobStatus {
+        let job = self.outcome(id);
+        assert_eq!(job.phase, Phase::Done, "{job:#?}");
+        self.until("running again", || {
+            self.node().ready().ok && self.node().status().topics[0].partitions.iter().all(|p| p.reason.is_none())
+        });
+        job
+    }
+
+    pub fn snapshot(&self) -> u64 {
+        self.block(self.node().take_snapshot(Vec::new())).unwrap()[0].id
+    }
+
+    /// The directories of generations, and whatever else lies beside them, a partition each.
+    pub fn directories(&self) -> Vec<Vec<String>> {
+        let of = |partition: u32| {
+            let path = self.data.join(TOPIC).join(partition.to_string());
+            let mut names: Vec<String> = std::fs::read_dir(&path)
+                .map(|found| found.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+                .unwrap_or_default();
+            names.retain(|name| name.contains("gen-"));
+            names.sort();
+            names
+        };
+        (0..self.setup.partitions).map(of).collect()
+    }
+
+    /// Waits until so many generations lie in every partition's directory.
+    pub fn until_directories(&self, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.directories().iter().any(|names| names.len() != count) {
+            assert!(Instant::now() < deadline, "not {count} generations: {:?}", self.directories());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Recomputed digests are those that are kept.
+    pub fn verify(&self) {
+        for check in self.block(self.node().verify()).unwrap() {
+            assert!(check.ok, "{check:?}");
+        }
+    }
+
+    /// Stops in good order and starts again on the same data.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+
+    pub fn restart_with(&mut self, change: impl FnOnce(&mut Setup)) {
+        self.stop();
+        change(&mut self.setup);
+        self.start();
+    }
+
+    pub fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        let report = self.runtime.as_ref().unwrap().block_on(running.stop(Duration::from_secs(10)));
+        assert!(report.clean(), "{report:?}");
+        self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(5));
+    }
+
+    /// What a kill -9 leaves: the files as they are at one moment, and a new life on them.
+    pub fn crash(&mut self) {
+        self.lives += 1;
+        let next = self.dir.path().join(format!("life-{}", self.lives));
+        copy_dir(&self.data, &next);
+        drop(self.running.take());
+        self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(10));
+        self.data = next;
+        self.start();
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(30));
+        }
+    }
+}
+
+pub fn seen(row: &Row) -> (String, Seen) {
+    let key = String::from_utf8(row.key.clone()).unwrap();
+    let json = serde_json::from_str(row.json.get()).unwrap();
+    (key, Seen { json, offset: row.offset.0, time: row.timestamp.0 })
+}
+
+/// Copies a directory that changes meanwhile, again until what was copied may be of one moment: no file came or went,
+/// and the control store, which says how the generations belong together, stood still.
+fn copy_dir(from: &Path, to: &Path) {
+    for _ in 0..400 {
+        let _ = std::fs::remove_dir_all(to);
+        let (before, control) = (files(from), stamps(&from.join("control")));
+        for file in &before {
+            let target = to.join(file);
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            let _ = std::fs::copy(from.join(file), &target);
+        }
+        if files(from) == before && stamps(&from.join("control")) == control {
+            return;
+        }
+    }
+    panic!("{} never holds still", from.display());
+}
+
+/// All files below a directory.
+fn files(root: &Path) -> Vec<PathBuf> {
+    let (mut found, mut open) = (Vec::new(), vec![root.to_path_buf()]);
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(entry.path()),
+                _ => found.push(entry.path().strip_prefix(root).unwrap().to_path_buf()),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Size and time of every file.
+fn stamps(root: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let stamp = |file: PathBuf| {
+        let meta = std::fs::metadata(root.join(&file)).ok();
+        (file, meta.as_ref().map_or(0, |meta| meta.len()), meta.and_then(|meta| meta.modified().ok()))
+    };
+    files(root).into_iter().map(stamp).collect()
+}

@@ -1,0 +1,103 @@
+//! What was written to the log, kept apart from it: the oracle folds this and asks nobody.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use segno::position::{PartitionId, Position, PositionVector, TopicPartition};
+use segno::record::NewRecord;
+use segno::streams::Log;
+use segno::streams::memory::Memory;
+
+use crate::views::What;
+
+pub const TOPIC: &str = "ledger";
+
+/// Timestamps count from here, in milliseconds.
+pub const EPOCH: i64 = 1_700_000_000_000;
+
+/// One record.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub offset: u64,
+    pub time: i64,
+    pub key: String,
+    pub what: What,
+}
+
+/// One partition.
+#[derive(Clone, Debug, Default)]
+pub struct Track {
+    pub records: Vec<Written>,
+    pub end: u64,
+}
+
+impl Track {
+    /// The first position, in offset order, whose record is of `time` or later; else the end.
+    pub fn cut(&self, time: i64) -> u64 {
+        self.records.iter().find(|record| record.time >= time).map_or(self.end, |record| record.offset)
+    }
+
+    /// The records of the positions from `from` on and below `to`.
+    pub fn between(&self, from: u64, to: u64) -> impl Iterator<Item = &Written> {
+        self.records.iter().filter(move |record| (from..to).contains(&record.offset))
+    }
+}
+
+/// Writes to the log and to the tape. Clones write to the same.
+#[derive(Clone)]
+pub struct Pen {
+    pub log: Memory,
+    tracks: Arc<Mutex<Vec<Track>>>,
+}
+
+impl Pen {
+    pub fn new(partitions: u32) -> Pen {
+        let log = Memory::new();
+        log.create_topic(TOPIC, partitions);
+        Pen { log, tracks: Arc::new(Mutex::new(vec![Track::default(); partitions as usize])) }
+    }
+
+    pub fn tracks(&self) -> MutexGuard<'_, Vec<Track>> {
+        self.tracks.lock().unwrap()
+    }
+
+    /// Appends; answers the token of the record. Nobody sees the record before it is on the tape.
+    pub fn send(&self, key: &str, after: i64, what: &What) -> PositionVector {
+        let mut tracks = self.tracks();
+        let time = EPOCH + after;
+        let record = NewRecord {
+            key: Some(key.as_bytes().to_vec()),
+            value: what.bytes(),
+            timestamp: Some(time),
+            ..NewRecord::default()
+        };
+        let appended = self.log.append(TOPIC, vec![record]).unwrap()[0];
+        let track = &mut tracks[appended.partition.0 as usize];
+        let offset = appended.offset.0;
+        assert!(offset >= track.end);
+        track.end = offset + 1;
+        track.records.push(Written { offset, time, key: key.to_owned(), what: what.clone() });
+        let mut token = PositionVector::new(TOPIC);
+        token.raise(appended.partition, appended.offset.next());
+        token
+    }
+
+    pub fn gap(&self, partition: u32, offsets: u64) {
+        let mut tracks = self.tracks();
+        let partition = partition % tracks.len() as u32;
+        self.log.push_gap(&TopicPartition::new(TOPIC, partition), offsets);
+        tracks[partition as usize].end += offsets;
+    }
+
+    /// The ends as a token.
+    pub fn end(&self) -> PositionVector {
+        self.token(|track| track.end)
+    }
+
+    pub fn token(&self, position: impl Fn(&Track) -> u64) -> PositionVector {
+        let mut token = PositionVector::new(TOPIC);
+        for (number, track) in (0u32..).zip(self.tracks().iter()) {
+            token.raise(PartitionId(number), Position(position(track)));
+        }
+        token
+    }
+}
