@@ -25,6 +25,8 @@ pub struct Gate {
     /// Bits of the share of time that a rebuild works.
     share: AtomicU64,
     stopped: AtomicBool,
+    /// Neither rate nor share counts any more.
+    lifted: AtomicBool,
     changed: Condvar,
 }
 
@@ -36,6 +38,7 @@ impl Gate {
             paid: Mutex::new(None),
             share: AtomicU64::new(1f64.to_bits()),
             stopped: AtomicBool::new(false),
+            lifted: AtomicBool::new(false),
             changed: Condvar::new(),
         })
     }
@@ -45,6 +48,17 @@ impl Gate {
         let _held = self.paid();
         self.share.store(share.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
         self.changed.notify_all();
+    }
+
+    /// Lets everything through from here on: live stands still and waits.
+    pub fn lift(&self) {
+        let _held = self.paid();
+        self.lifted.store(true, Ordering::Release);
+        self.changed.notify_all();
+    }
+
+    fn lifted(&self) -> bool {
+        self.lifted.load(Ordering::Acquire)
     }
 
     /// Ends all runs at their next batch, for good. What they have folded is committed first.
@@ -61,13 +75,13 @@ impl Gate {
     /// How many of `wanted` records a rebuild should take at once, so that a cap on the rate does not come in gulps.
     pub(super) fn portion(&self, wanted: usize) -> usize {
         let portion = |rate: u64| (rate as f64 * STRETCH.as_secs_f64()) as usize;
-        self.rate.map_or(wanted, |rate| portion(rate).clamp(1, wanted.max(1)))
+        self.rate.filter(|_| !self.lifted()).map_or(wanted, |rate| portion(rate).clamp(1, wanted.max(1)))
     }
 
     /// Holds a rebuild back after it has folded so many records since `began`, as rate and throttle say.
     pub(super) fn pace(&self, records: usize, began: Instant) {
         let share = || f64::from_bits(self.share.load(Ordering::Relaxed));
-        if self.rate.is_none() && share() >= 1.0 {
+        if self.lifted() || self.rate.is_none() && share() >= 1.0 {
             return;
         }
         let worked = began.elapsed();
@@ -79,7 +93,7 @@ impl Gate {
             until = from + Duration::from_secs_f64(records as f64 / rate as f64);
             *paid = Some(until);
         }
-        while !self.stopped() {
+        while !self.stopped() && !self.lifted() {
             let now = Instant::now();
             let throttled = match share() {
                 share if share >= 1.0 => began,
