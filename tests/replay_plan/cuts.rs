@@ -117,7 +117,12 @@ fn refuse_a_time_in_a_retention_gap() {
     let late =
         "snapshot 4 does not fit: its last record is of 2023-11-14T22:13:59.000Z, not before 2023-11-14T22:13:50.000Z";
     assert!(why.contains(late), "{why}");
-    // One that proves that the records that are gone were older.
+    stage.snapshots[1].parts[0].last.as_mut().unwrap().timestamp = Timestamp(T0 + 30_000);
+    let same =
+        "snapshot 4 does not fit: its last record is of 2023-11-14T22:13:50.000Z, not before 2023-11-14T22:13:50.000Z";
+    let why = stage.refused(&s(30), BaseChoice::Auto);
+    assert!(why.contains(same), "{why}");
+    // One that shows that the records that are gone were older.
     stage.snapshots[1].parts[0].last.as_mut().unwrap().timestamp = Timestamp(T0 + 29_000);
     assert_eq!(shape(&stage.planned(&s(30))), [row(40, 40, "snapshot 4")]);
     // The time of the first record itself is in the log.

@@ -107,6 +107,7 @@ impl<'a> Seeking<'a> {
         if position < log_start {
             return Ok(Some(format!("it stands at {position}, and the log begins at {log_start}")));
         }
+        // Of the records that are gone, the last one is known; those before it are taken to be no later.
         if let (Some(gap), Some(last)) = (self.cut.gap, part.last)
             && last.timestamp >= gap.asked
         {
