@@ -93,7 +93,7 @@ impl Pen {
         self.token(|track| track.end)
     }
 
-    pub fn token(&self, position: impl Fn(&Track) -> u64) -> PositionVector {
+    pub fn token(&self, mut position: impl FnMut(&Track) -> u64) -> PositionVector {
         let mut token = PositionVector::new(TOPIC);
         for (number, track) in (0u32..).zip(self.tracks().iter()) {
             token.raise(PartitionId(number), Position(position(track)));
