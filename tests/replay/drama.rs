@@ -147,7 +147,9 @@ impl From {
         let tracks = pen.tracks();
         match self {
             From::Time(seconds, more) => tracks.iter().map(|track| track.cut(EPOCH + seconds * 1000 + more)).collect(),
-            From::Positions(shares) => tracks.iter().zip(shares).map(|(track, share)| track.end * share / 1000).collect(),
+            From::Positions(shares) => {
+                tracks.iter().zip(shares).map(|(track, share)| track.end * share / 1000).collect()
+            }
             From::Beginning => vec![0; tracks.len()],
         }
     }

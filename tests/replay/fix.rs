@@ -84,7 +84,8 @@ struct Counts {
 
 /// Compares two tables; of a view whose definition is the same, the last event's offset and time count, too.
 fn count(live: &BTreeMap<String, Seen>, new: &BTreeMap<String, Seen>, exact: bool) -> Counts {
-    let mut counts = Counts { added: new.keys().filter(|key| !live.contains_key(*key)).count() as u64, ..Counts::default() };
+    let mut counts =
+        Counts { added: new.keys().filter(|key| !live.contains_key(*key)).count() as u64, ..Counts::default() };
     for (key, live) in live {
         match new.get(key) {
             None => counts.removed += 1,
@@ -124,7 +125,13 @@ fn check_verdict(pair: &Pair, job: &JobStatus, tracks: &[Track], policy: &Policy
         moved += differs;
         had += live.len() as u64;
     }
-    let share = if moved == 0 { 0.0 } else if had == 0 { 1.0 } else { moved as f64 / had as f64 };
+    let share = if moved == 0 {
+        0.0
+    } else if had == 0 {
+        1.0
+    } else {
+        moved as f64 / had as f64
+    };
     prop_assert!((share - verification.changed_share).abs() < 1e-9, "{share} {verification:?}");
     Ok(share)
 }

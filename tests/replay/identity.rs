@@ -193,12 +193,7 @@ fn produce(writer: &mut Writer, steps: &[(Step, u64)]) {
 
 /// Lets a job run to its end, under blows: each comes so many milliseconds after the one before, and is a kill or a stop
 /// in good order.
-fn storm(
-    stage: &mut Stage,
-    forward: &mut Forward,
-    id: u64,
-    blows: &[(u64, bool)],
-) -> Result<(), TestCaseError> {
+fn storm(stage: &mut Stage, forward: &mut Forward, id: u64, blows: &[(u64, bool)]) -> Result<(), TestCaseError> {
     for (wait, kill) in blows {
         for _ in 0..*wait {
             forward.look(stage)?;

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use segno::actors::handle::Bound;
 use segno::actors::plan::ReplayOptions;
 use segno::actors::replay::words::{BaseChoice, JobAction, JobKind, Phase, ReplayError, ReplayRequest};
 
 use crate::oracle::{Code, all};
 use crate::stage::{Setup, Stage};
-use crate::views::{TALLY, Tally, What};
+use crate::views::{TALLY, Tally, What, ledger};
 
 const OLD: Tally = Tally { version: 1, factor: 1, floor: None };
 const NEW: Tally = Tally { version: 2, factor: 5, floor: None };
@@ -51,7 +52,10 @@ fn one_job_at_a_time_and_a_cancelled_one_leaves_nothing() {
         stage.until("begun", || stage.directories().iter().all(|names| names.len() == 2) || round == 0);
         let busy = ReplayError::Busy { id: begun.id, phase: Phase::Building };
         assert_eq!(stage.replay(&genesis()).unwrap_err(), busy);
-        assert_eq!(stage.roll_back().map_err(|error| matches!(error, ReplayError::NotNow(_) | ReplayError::Busy { .. })), Err(true));
+        assert_eq!(
+            stage.roll_back().map_err(|error| matches!(error, ReplayError::NotNow(_) | ReplayError::Busy { .. })),
+            Err(true)
+        );
         assert!(stage.plan(&genesis()).is_ok(), "a plan disturbs nobody");
         assert_eq!(stage.node().status().replay.unwrap().id, begun.id);
         let cancelled = stage.act(begun.id, JobAction::Cancel).unwrap();
@@ -125,6 +129,53 @@ fn a_previous_generation_goes_when_its_time_has_run_out() {
     stage.until_directories(1);
     let error = stage.roll_back().unwrap_err();
     assert!(matches!(&error, ReplayError::Refused(why) if why.contains("not kept any more")), "{error}");
+    check(&stage, OLD);
+}
+
+/// Live has yet to apply an event when the two are compared; the rebuild has tried it until it went in.
+#[test]
+fn r1_events_that_wait_in_live_are_no_difference() {
+    let mut setup = Setup { retry: Duration::from_millis(400), ..Setup::of(&[ledger::<1>()]) };
+    setup.replay.epoch_records = 1000;
+    let stage = Stage::new(setup);
+    send(&stage, 0..50);
+    stage.settle();
+    for (n, key) in (50..).zip(["key-1", "new"]) {
+        // The first try is live's.
+        let what = What::Flaky { n, name: format!("waits/{key}"), times: 2 };
+        stage.pen.send(key, n as i64, &what);
+    }
+    stage.until("waiting", || stage.node().status().topics[0].partitions.iter().map(|p| p.waiting).sum::<u64>() == 2);
+    let job = stage.replay(&genesis()).unwrap();
+    stage.done(job.id);
+    stage.settle();
+    let expected = all(Code::Ledger(1), &stage.pen.tracks(), &stage.setup.policy);
+    assert_eq!(stage.rows("ledger"), expected.seen(Code::Ledger(1)));
+    assert_eq!(stage.books("ledger"), expected.books);
+}
+
+/// A cap on the rate is no reason for live to stand still.
+#[test]
+fn a_slow_replay_does_not_hold_live_at_the_barrier() {
+    let stage = Stage::new(setup(OLD));
+    send(&stage, 0..20);
+    stage.settle();
+    let job = stage.replay(&slow()).unwrap();
+    send(&stage, 20..170);
+    // It is seconds behind at the barrier, at that rate.
+    let mut longest = Duration::ZERO;
+    let mut since = std::time::Instant::now();
+    let mut n = 170;
+    while !stage.job(job.id).phase.ended() {
+        let token = stage.pen.send("probe", n, &What::Add { n: n as u64, amount: 1 });
+        n += 1;
+        let bound = Some(Bound { at_least: token, wait: Duration::from_secs(20) });
+        stage.block(stage.node().get(TALLY, b"probe".to_vec(), bound)).unwrap();
+        (longest, since) = (longest.max(since.elapsed()), std::time::Instant::now());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(stage.job(job.id).phase, Phase::Done);
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
     check(&stage, OLD);
 }
 

@@ -126,7 +126,8 @@ fn read(stage: &Stage, stop: Arc<AtomicBool>, limit: usize, cut_short: Arc<Atomi
             if number % 4 == 0 {
                 reader.list(limit, &cut_short).await?;
             }
-            tokio::task::yield_now().await;
+            // Leaves the cores to those who are read.
+            tokio::time::sleep(Duration::from_micros(200)).await;
         }
         Ok(reader.versions)
     });
@@ -145,7 +146,7 @@ proptest! {
         partitions in 1u32..4,
         events in 20u64..150,
         base in prop_oneof![Just(BaseChoice::Genesis), Just(BaseChoice::Auto)],
-        rate in proptest::option::of(500u64..4000),
+        rate in proptest::option::of(1000u64..4000),
         producing in any::<bool>(),
     ) {
         let of = |version: u32| Tally { version, factor: i64::from(version), floor: None }.definition();
@@ -164,7 +165,7 @@ proptest! {
                 while !stop.load(Ordering::Relaxed) {
                     pen.send(&key(number), number as i64, &What::Add { n: number, amount: 1 });
                     number += 1;
-                    std::thread::sleep(Duration::from_micros(300));
+                    std::thread::sleep(Duration::from_millis(2));
                 }
             })
         });

@@ -55,11 +55,16 @@ impl From<state::Error> for Halt {
 /// Drives a job to its end. Spawned; nobody waits for it but a stop or a cancel.
 pub async fn drive(node: Arc<NodeShared>, job: Arc<Job>) {
     let id = job.id();
-    let ended = run(&node, &job).await;
+    let ended = match run(&node, &job).await {
+        // Whoever stops the gate has said why.
+        Err(Halt::Stopping) if job.cancelled() => Err(Halt::Cancelled),
+        ended => ended,
+    };
     let store = &node.parts.store;
     let halted = match ended {
         Ok(()) => {
             tracing::info!(job = id, "the new generations are live");
+            super::rollback::sweep(&node).await;
             Ok(())
         }
         Err(Halt::Stopping) => Ok(()),
@@ -96,7 +101,8 @@ async fn run(node: &Arc<NodeShared>, job: &Arc<Job>) -> Result<(), Halt> {
     let built = prepare(node, job, &workers).await;
     governor.abort();
     let _ = governor.await;
-    let ended = match built {
+    job.gate.set_throttle(1.0);
+    match built {
         Ok(identical) => cutover::cut_over(node, job, workers, identical).await,
         Err(halt) => {
             for worker in workers {
@@ -104,11 +110,6 @@ async fn run(node: &Arc<NodeShared>, job: &Arc<Job>) -> Result<(), Halt> {
             }
             Err(halt)
         }
-    };
-    match ended {
-        // Whoever stops the gate has said why.
-        Err(Halt::Stopping) if job.cancelled() => Err(Halt::Cancelled),
-        ended => ended,
     }
 }
 
@@ -136,7 +137,8 @@ async fn prepare(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> 
         super::snapshots::before_cut_over(node, &record).await;
     }
     // Next live stands still: every record that is left then is time that it waits.
-    job.gate.lift();
+    job.gate.lift_cap();
+    job.gate.set_throttle(1.0);
     catch_up(node, workers).await?;
     Ok(identical)
 }

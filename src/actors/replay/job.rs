@@ -70,8 +70,10 @@ impl Job {
         self.locked().id
     }
 
+    /// As it is seen: the decision to cut over is durable before readers are switched, and done it is after that.
     pub fn phase(&self) -> Phase {
-        self.locked().phase
+        let phase = self.locked().phase;
+        if phase == Phase::Done && self.driven() { Phase::CuttingOver } else { phase }
     }
 
     /// The record after `change`, not yet in force: for a decision that is stored together with others.
@@ -170,7 +172,9 @@ impl Job {
 
     /// The job at a glance.
     pub fn status(&self) -> JobStatus {
-        let record = self.record();
+        let mut record = self.record();
+        record.phase = self.phase();
+        record.ended = record.ended.filter(|_| record.phase.ended());
         let pulse = *self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
         let mut topics: Vec<TopicProgress> = Vec::new();
         for shadow in &record.shadows {

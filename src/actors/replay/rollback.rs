@@ -162,6 +162,16 @@ fn reversed(view: &ViewReplay) -> ViewReplay {
     }
 }
 
+/// Removes the generations that nothing needs any more, such as what was previous before the last cut-over. One that is
+/// still being read goes the next time.
+pub async fn sweep(node: &Arc<NodeShared>) {
+    let (store, keep) = (node.parts.store.clone(), node.jobs.generations());
+    let swept = tokio::task::spawn_blocking(move || store.sweep(&keep)).await;
+    if let Ok(Err(error)) = swept {
+        tracing::warn!(%error, "generations that nothing needs any more could not be removed; the next look tries again");
+    }
+}
+
 /// Lets go of previous generations whose time has run out.
 pub async fn let_go(node: &Arc<NodeShared>) {
     if node.job_under_way().is_some() {
@@ -185,4 +195,5 @@ pub async fn let_go(node: &Arc<NodeShared>) {
     };
     // The runtime is shutting down when it cannot run.
     let _ = tokio::task::spawn_blocking(look).await;
+    sweep(node).await;
 }

@@ -14,14 +14,12 @@ use super::drive::Halt;
 use super::job::Job;
 use super::rebuild::{Rebuild, RunEnd};
 use super::record::JobRecord;
-use super::words::{
-    Base, DefinitionChange, Difference, FieldDifference, JobKind, TopicReplay, Verification, ViewVerdict,
-};
+use super::words::{DefinitionChange, Difference, FieldDifference, JobKind, TopicReplay, Verification, ViewVerdict};
 use super::worker::Worker;
 use crate::actors::node::NodeShared;
 use crate::actors::serving::Mode;
-use crate::position::{PartitionId, Position, PositionVector};
-use crate::state::{self, Compared as Counts, Generation, StoredRow, ViewTag};
+use crate::position::{Offset, PartitionId, Position, PositionVector, TopicPartition};
+use crate::state::{self, Compared as Counts, Generation, Held, ReadView, Standing, StoredRow, ViewTag};
 use crate::streams::Log;
 
 /// Differences that are kept of one view.
@@ -48,11 +46,14 @@ struct Verdict {
     samples: Vec<Difference>,
     /// What was read of the new generation is not what it says that it holds.
     damaged: bool,
+    /// Some rows differ, for no other reason than that live has yet to apply an event of theirs.
+    excused: bool,
 }
 
 /// One partition.
 struct PartitionVerdict {
     position: Position,
+    same_history: bool,
     views: Vec<Verdict>,
 }
 
@@ -66,18 +67,15 @@ enum Answer {
     Compared(PartitionVerdict),
 }
 
-/// Whether the new generations of the topic can be nothing but equal to live's: the same definitions over all records
-/// that live has seen.
-pub fn must_be_identical(record: &JobRecord, topic: &TopicReplay) -> bool {
-    let whole = |base: &Base, from: Position| match base {
-        Base::Genesis => from == Position::ZERO,
-        Base::Snapshot { .. } => true,
-        Base::Empty | Base::Previous { .. } => false,
-    };
-    record.kind != JobKind::Rollback
-        && topic.same_definitions()
-        && !topic.compacted
-        && topic.partitions.iter().all(|partition| whole(&partition.base, partition.from))
+/// Whether the new generations of the topic may be nothing but equal to live's, as far as the plan tells: the same
+/// definitions. In each partition both must have the same history besides.
+fn may_be_identical(record: &JobRecord, topic: &TopicReplay) -> bool {
+    record.kind != JobKind::Rollback && topic.same_definitions() && !topic.compacted
+}
+
+/// The rows of both began at the same record, and were taken over from other definitions at the same time or never.
+fn same_history(live: &Generation, new: &Generation) -> bool {
+    live.began() == new.began() && live.lineage() == new.lineage()
 }
 
 /// Compares every partition of the job.
@@ -95,10 +93,15 @@ pub async fn verify(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Re
     }
     let mut at: Vec<PositionVector> = Vec::new();
     let mut views: Vec<ViewVerdict> = Vec::new();
-    let mut digests: Vec<(u128, u128)> = Vec::new();
+    let mut digests: Vec<(u128, u128, bool)> = Vec::new();
     let mut refused = None;
     let must: Vec<String> =
-        topics.iter().filter(|topic| must_be_identical(&record, topic)).map(|topic| topic.topic.clone()).collect();
+        topics.iter().filter(|topic| may_be_identical(&record, topic)).map(|topic| topic.topic.clone()).collect();
+    let differs = |topic: &String| {
+        let other = |(at, verdict): &(TopicPartition, PartitionVerdict)| *at.topic == **topic && !verdict.same_history;
+        found.iter().any(other)
+    };
+    let must: Vec<String> = must.into_iter().filter(|topic| !differs(topic)).collect();
     for (partition, verdict) in found {
         match at.iter_mut().find(|token| *token.topic == *partition.topic) {
             Some(token) => token.raise(partition.partition, verdict.position),
@@ -121,11 +124,12 @@ pub async fn verify(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Re
             let index = views.iter().position(|known| *known.topic == *partition.topic && known.view == view.view);
             let index = index.unwrap_or_else(|| {
                 views.push(empty_verdict(&partition.topic, &view));
-                digests.push((0, 0));
+                digests.push((0, 0, false));
                 views.len() - 1
             });
             let (total, sums) = (&mut views[index], &mut digests[index]);
-            *sums = (sums.0.wrapping_add(view.live_digest), sums.1.wrapping_add(view.new_digest));
+            let (live, new) = (sums.0.wrapping_add(view.live_digest), sums.1.wrapping_add(view.new_digest));
+            *sums = (live, new, sums.2 | view.excused);
             total.added += view.counts.added;
             total.removed += view.counts.removed;
             total.changed += view.counts.changed;
@@ -135,14 +139,14 @@ pub async fn verify(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Re
         }
     }
     let (mut moved, mut had) = (0, 0);
-    for (view, (live, new)) in views.iter_mut().zip(&digests) {
+    for (view, (live, new, excused)) in views.iter_mut().zip(&digests) {
         (view.live_digest, view.new_digest) = (format!("{live:032x}"), format!("{new:032x}"));
         let differs = view.added + view.removed + view.changed;
         if view.change != DefinitionChange::Added {
             moved += differs;
             had += view.removed + view.changed + view.unchanged;
         }
-        let same = live == new && differs == 0;
+        let same = differs == 0 && (live == new || *excused);
         if !same && must.contains(&view.topic) {
             refused.get_or_insert_with(|| differs_all_the_same(view));
         }
@@ -152,7 +156,7 @@ pub async fn verify(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Re
         (_, 0) => 1.0,
         (moved, had) => moved as f64 / had as f64,
     };
-    let identical = digests.iter().all(|(live, new)| live == new);
+    let identical = digests.iter().all(|(live, new, _)| live == new);
     let verification = Verification { at, views, identical, changed_share };
     Ok(Compared { verification, must_be_identical: must, refused })
 }
@@ -261,6 +265,7 @@ fn at_one_position(
             counts: Counts::default(),
             samples: Vec::new(),
             damaged: false,
+            excused: false,
         };
         if let Some(tag) = before {
             let totals = still.totals(tag)?;
@@ -279,23 +284,57 @@ fn at_one_position(
             if exact && verdict.live_digest == verdict.new_digest && verdict.counts.added == verdict.counts.removed {
                 verdict.counts = Counts { unchanged: verdict.counts.added, ..Counts::default() };
             } else {
-                let samples = &mut verdict.samples;
-                verdict.counts = state::compare(&still, before, &built, after, exact, &mut |key, live, new| {
-                    if samples.len() < SAMPLES {
-                        samples.push(difference(partition, key, live, new));
-                    }
-                    Ok(())
-                })?;
+                let found = differences(partition, (&still, before), (&built, after), exact, SAMPLES)?;
+                (verdict.counts, verdict.samples, verdict.excused) = (found.counts, found.samples, found.excused);
             }
         }
         views.push(verdict);
     }
-    Ok(Answer::Compared(PartitionVerdict { position, views }))
+    Ok(Answer::Compared(PartitionVerdict { position, same_history: same_history(live, new), views }))
 }
 
 /// The view's number in a generation, if it has the view.
 pub fn tag_of(generation: &Generation, view: &str) -> Option<ViewTag> {
     generation.views().iter().find(|stored| stored.name == view).map(|stored| stored.tag)
+}
+
+/// What two generations of a partition hold differently in one view.
+pub struct Found {
+    pub counts: Counts,
+    pub samples: Vec<Difference>,
+    /// Rows were counted as the same although live has yet to apply an event of theirs.
+    pub excused: bool,
+}
+
+/// Compares one view of `live` with one of `new`. With `exact`, rows for which live still tries an event again are
+/// taken as the same: the rebuild has tried until it was done, and live will.
+pub fn differences(
+    partition: PartitionId,
+    (live, live_tag): (&ReadView<'_>, ViewTag),
+    (new, new_tag): (&ReadView<'_>, ViewTag),
+    exact: bool,
+    most: usize,
+) -> Result<Found, state::Error> {
+    let waits = exact && live.totals(live_tag)?.books.waiting > 0;
+    let (mut samples, mut excused) = (Vec::new(), Counts::default());
+    let mut counts = state::compare(live, live_tag, new, new_tag, exact, &mut |key, before, after| {
+        let waiting = |held: &Held| held.standing == Standing::Waiting;
+        if waits && live.held_of(live_tag, key, Offset(0), 1)?.first().is_some_and(waiting) {
+            match (before, after) {
+                (None, _) => excused.added += 1,
+                (_, None) => excused.removed += 1,
+                _ => excused.changed += 1,
+            }
+        } else if samples.len() < most {
+            samples.push(difference(partition, key, before, after));
+        }
+        Ok(())
+    })?;
+    counts.added -= excused.added;
+    counts.removed -= excused.removed;
+    counts.changed -= excused.changed;
+    counts.unchanged += excused.different();
+    Ok(Found { counts, samples, excused: excused.different() > 0 })
 }
 
 /// A row that differs, for people.
