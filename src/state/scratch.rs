@@ -23,7 +23,8 @@ impl Store {
     ) -> Result<Arc<Generation>, Error> {
         // The name means another place in memory, where there is nothing else. The binding creates the directory on disk
         // too when it is not there; this one is.
-        let path = self.path().to_owned();
+        // Absolute, for an environment in memory has no working directory.
+        let path = std::path::absolute(self.path()).map_err(|error| Error::io(self.path(), error))?;
         let env = Env::mem_env().map_err(|error| Error::rocks(&path, error))?;
         let mut database = self.root.shared.database();
         // The database keeps the environment alive until it is closed.
