@@ -135,7 +135,7 @@ fn a_previous_generation_goes_when_its_time_has_run_out() {
 /// Live has yet to apply an event when the two are compared; the rebuild has tried it until it went in.
 #[test]
 fn r1_events_that_wait_in_live_are_no_difference() {
-    let mut setup = Setup { retry: Duration::from_millis(400), ..Setup::of(&[ledger::<1>()]) };
+    let mut setup = Setup { retry: Duration::from_secs(2), ..Setup::of(&[ledger::<1>()]) };
     setup.replay.epoch_records = 1000;
     let stage = Stage::new(setup);
     send(&stage, 0..50);
