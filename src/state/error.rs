@@ -69,12 +69,12 @@ pub enum Error {
         "{at}: view `{view}` (version {version}) cannot start from the snapshot in {}, {why}: replay it from the \
          beginning of the log (`--base genesis`), or from a snapshot that has all of it", path.display()
     )]
-    Incompatible { at: TopicPartition, view: String, version: u32, path: PathBuf, why: String },
+    Incompatible { at: TopicPartition, view: String, version: u32, path: Box<Path>, why: Box<str> },
     #[error(
         "{at}: the row with key {key} of view `{view}` does not fit version {version} of its definition: {why}. Replay \
          from the beginning of the log (`--base genesis`), or change the definition so that it reads such rows"
     )]
-    RowUnfit { at: TopicPartition, view: String, version: u32, key: String, why: String },
+    RowUnfit { at: TopicPartition, view: String, version: u32, key: Box<str>, why: Box<str> },
 
     #[error(
         "{at}: the store was fed from cluster `{stored}`, and the log is cluster `{found}`: go back to that cluster, or \

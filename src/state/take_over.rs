@@ -50,7 +50,7 @@ pub(super) fn adapt(
         writing.remove_view(tag)?;
     }
     for (index, tag) in plan.changed {
-        writing.take_over(&identity.at, &wanted[index], tag, &mut |key, json| take_over(index, key, json))?;
+        writing.take_over(&identity.at, (index, &wanted[index]), tag, &mut *take_over)?;
     }
     for view in plan.put {
         writing.batch.put_cf(opened.family(keys::META)?, keys::meta_view(view.tag), view.encode());
@@ -103,8 +103,8 @@ fn plan(
                 continue;
             }
         };
-        let (at, view, path) = (at.clone(), want.name.clone(), base.to_owned());
-        return Err(Error::Incompatible { at, view, version: want.version, path, why });
+        let (at, view, path) = (at.clone(), want.name.clone(), base.into());
+        return Err(Error::Incompatible { at, view, version: want.version, path, why: why.into() });
     }
     plan.gone = stored.iter().map(|view| view.tag).filter(|tag| !taken.contains(tag)).collect();
     Ok(plan)
@@ -144,9 +144,9 @@ impl Writing<'_> {
     fn take_over(
         &mut self,
         at: &TopicPartition,
-        want: &ViewIdent,
+        (index, want): (usize, &ViewIdent),
         tag: ViewTag,
-        take_over: &mut dyn FnMut(&[u8], &[u8]) -> Result<Option<Vec<u8>>, String>,
+        take_over: TakeOver<'_>,
     ) -> Result<(), Error> {
         let opened = self.opened;
         let state = opened.family(keys::STATE)?;
@@ -167,9 +167,9 @@ impl Writing<'_> {
                 let what = format!("{at}, view `{}`, key {}", want.name, show_key(key));
                 Error::malformed(&opened.path, what, &error)
             })?;
-            let taken = take_over(key, row.json).map_err(|why| {
-                let (at, view, key) = (at.clone(), want.name.clone(), show_key(key));
-                Error::RowUnfit { at, view, version: want.version, key, why }
+            let taken = take_over(index, key, row.json).map_err(|why| {
+                let (at, view, key) = (at.clone(), want.name.clone(), show_key(key).into());
+                Error::RowUnfit { at, view, version: want.version, key, why: why.into() }
             })?;
             if let Some(json) = taken.filter(|json| json != row.json) {
                 value.clear();

@@ -272,7 +272,7 @@ fn refuse_a_base_that_does_not_fit_and_leave_nothing() {
     assert!(added.to_string().contains("--base genesis"), "{added}");
     let changed = refused(&[balance.clone(), view("count", 2, "state.count + 2")], &identity(), &source);
     let Error::RowUnfit { view: name, version: 2, key, why, .. } = &changed else { panic!("{changed}") };
-    assert_eq!((name.as_str(), key.as_str(), why.as_str()), ("count", r#""\x00""#, "missing field `owner`"));
+    assert_eq!((name.as_str(), &**key, &**why), ("count", r#""\x00""#, "missing field `owner`"));
     let twice = refused(&[balance.clone(), balance.clone()], &identity(), &source);
     assert!(matches!(twice, Error::DuplicateView { .. }), "{twice}");
     let moved = refused(&views(), &Identity { cluster: "another".into(), ..identity() }, &source);
@@ -315,6 +315,7 @@ fn a_shadow_of_nothing_begins_at_its_position() {
     for (number, position) in [(1, Position::ZERO), (2, Position(40))] {
         let made = same(&store, &Source::Nothing { position }).unwrap();
         assert_eq!((made.number(), made.applied(), made.durable(), made.last()), (number, position, position, None));
+        assert_eq!(made.began(), position);
         made.commit(&first_row(&made, "a", "1", position.0 + 1)).unwrap();
         made.flush().unwrap();
         drop(made);

@@ -13,7 +13,7 @@ use super::job::{Job, now};
 use super::rebuild::RunEnd;
 use super::record::JobRecord;
 use super::verify::{differences, differs_all_the_same, tag_of};
-use super::words::{DefinitionChange, JobKind, Phase, ViewVerdict};
+use super::words::{DefinitionChange, Phase, ViewVerdict};
 use super::worker::Worker;
 use crate::actors::node::NodeShared;
 use crate::actors::opening;
@@ -58,11 +58,7 @@ pub async fn cut_over(
 ) -> Result<(), Halt> {
     let store = node.parts.store.clone();
     let record = job.record();
-    if record.kind != JobKind::Rollback {
-        super::snapshots::before_cut_over(node, &record).await;
-    }
     let changed = job.change(&store, |record| (record.phase, record.reason) = (Phase::CuttingOver, None));
-    job.gate.lift_cap();
     let barrier = Barrier::begin(node.topics_of(&record));
     let switched = match changed {
         Ok(()) => at_the_barrier(node, job, &barrier.topics, &workers, &identical).await,

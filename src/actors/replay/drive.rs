@@ -101,7 +101,6 @@ async fn run(node: &Arc<NodeShared>, job: &Arc<Job>) -> Result<(), Halt> {
     let built = prepare(node, job, &workers).await;
     governor.abort();
     let _ = governor.await;
-    job.gate.set_throttle(1.0);
     match built {
         Ok(identical) => cutover::cut_over(node, job, workers, identical).await,
         Err(halt) => {
@@ -132,6 +131,13 @@ async fn prepare(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> 
         return Err(Halt::Failed(reason));
     }
     wait_for_yes(node, job, workers, &verification).await?;
+    let record = job.record();
+    if record.kind != JobKind::Rollback {
+        super::snapshots::before_cut_over(node, &record).await;
+    }
+    // Next live stands still: every record that is left then is time that it waits.
+    job.gate.lift();
+    catch_up(node, workers).await?;
     Ok(identical)
 }
 

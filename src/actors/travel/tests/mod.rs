@@ -6,7 +6,6 @@ mod changes;
 mod oracle;
 mod refused;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
