@@ -84,9 +84,11 @@ pub enum Stage {
     Cached,
     Shared,
     Own,
+    Replay,
     EmbeddedRead,
     EmbeddedShared,
     EmbeddedOwn,
+    EmbeddedReplay,
     Resident,
 }
 
@@ -101,16 +103,20 @@ impl Stage {
             Stage::Cached => "hand-written: cached, sorted, ten batches a write",
             Stage::Shared => "Segno live, placement shared",
             Stage::Own => "Segno live, placement own",
+            Stage::Replay => "Segno replay from genesis",
             Stage::EmbeddedRead => "embedded: read in batches",
             Stage::EmbeddedShared => "Segno live on embedded, shared",
             Stage::EmbeddedOwn => "Segno live on embedded, own",
+            Stage::EmbeddedReplay => "Segno replay from genesis on embedded",
             Stage::Resident => "resident aggregates alone (memory)",
         }
     }
 
     pub fn log(self) -> Option<Logs> {
         match self {
-            Stage::EmbeddedRead | Stage::EmbeddedShared | Stage::EmbeddedOwn => Some(Logs::Embedded),
+            Stage::EmbeddedRead | Stage::EmbeddedShared | Stage::EmbeddedOwn | Stage::EmbeddedReplay => {
+                Some(Logs::Embedded)
+            }
             Stage::Resident => None,
             _ => Some(Logs::Kafka),
         }

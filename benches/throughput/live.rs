@@ -25,9 +25,9 @@ use crate::measure::{Measured, Watch, status};
 use crate::workload::{Account, Totals, key};
 
 /// What a log reads ahead, per partition: the default of `[kafka] prefetch`.
-const PREFETCH: Prefetch = Prefetch { bytes: 8 << 20 };
+pub const PREFETCH: Prefetch = Prefetch { bytes: 8 << 20 };
 
-fn log(job: &Job) -> Arc<dyn Log> {
+pub fn log(job: &Job) -> Arc<dyn Log> {
     if job.stage.log() == Some(Logs::Embedded) {
         return Arc::new(filling::open(&job.embedded));
     }

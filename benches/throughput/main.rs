@@ -8,6 +8,7 @@
 //!
 //! * [`arguments`]: what can be chosen. * [`workload`]: the records and their totals. * [`filling`]: into the logs.
 //! * [`raw`]: librdkafka's batches, bare. * [`hand`]: the loops that people write. * [`live`]: Segno.
+//! * [`replay`]: Segno's rebuild.
 //! * [`measure`]: time, processor, memory. * [`table`]: what is printed.
 
 mod arguments;
@@ -18,6 +19,7 @@ mod hand;
 mod live;
 mod measure;
 mod raw;
+mod replay;
 mod table;
 mod workload;
 
@@ -85,6 +87,7 @@ fn work(job: &Job) -> Measured {
         Stage::MultiGet => hand::multi_get(job),
         Stage::Cached => hand::cached(job),
         Stage::Shared | Stage::Own | Stage::EmbeddedShared | Stage::EmbeddedOwn => live::run(job),
+        Stage::Replay | Stage::EmbeddedReplay => replay::genesis(job),
         Stage::EmbeddedRead => live::read(job),
         Stage::Resident => live::resident(job),
     }

@@ -32,6 +32,7 @@ pub struct Generation {
     shown: Arc<Shown>,
     durable: AtomicU64,
     began: AtomicU64,
+    lineage: u64,
     /// Whoever may write the directory has it alone in this process, until the database is closed.
     slot: Option<Slot>,
     pub(super) root: Arc<Root>,
@@ -114,6 +115,13 @@ impl Generation {
     /// The generation has seen nothing below it: 0, unless it was made to begin later, or the log did.
     pub fn began(&self) -> Position {
         Position(self.began.load(Ordering::Acquire))
+    }
+
+    /// The number of the generation in which rows were last taken over from other definitions; 0 when all rows are folds
+    /// from the beginning. Generations of one partition with the same definitions, lineage and beginning hold the same
+    /// rows at the same position.
+    pub fn lineage(&self) -> u64 {
+        self.lineage
     }
 
     /// The last record that was applied.
@@ -309,6 +317,7 @@ impl Opened {
     ) -> Result<Generation, Error> {
         let progress = self.progress()?;
         let began = self.read(&keys::meta_began(), |stored| Bytes::new("beginning", stored).u64())?;
+        let lineage = self.read(&keys::meta_lineage(), |stored| Bytes::new("lineage", stored).u64())?;
         let mut totals = Vec::with_capacity(views.len());
         for view in &views {
             totals.push(self.totals(view.tag)?);
@@ -328,6 +337,7 @@ impl Opened {
             shown: Arc::new(Shown { views, applied: AtomicU64::new(position) }),
             durable: AtomicU64::new(position),
             began: AtomicU64::new(began.unwrap_or_default()),
+            lineage: lineage.unwrap_or_default(),
             slot: None,
             root: Arc::clone(root),
         })

@@ -38,6 +38,7 @@ const META_POSITION: u8 = 4;
 const META_TOTALS: u8 = 5;
 const META_DURABILITY: u8 = 6;
 const META_BEGAN: u8 = 7;
+const META_LINEAGE: u8 = 8;
 
 const CONTROL_FORMAT: u8 = 1;
 const CONTROL_LIVE: u8 = 2;
@@ -177,6 +178,12 @@ pub fn meta_began() -> [u8; 1] {
     [META_BEGAN]
 }
 
+/// The key of the number of the generation in which rows were last taken over from other definitions; absent when none
+/// ever were.
+pub fn meta_lineage() -> [u8; 1] {
+    [META_LINEAGE]
+}
+
 /// The view tag at the end of a `meta_view` or `meta_totals` key.
 pub fn meta_tag(stored: &[u8]) -> Option<ViewTag> {
     let (_, tag) = stored.split_first_chunk::<1>()?;
@@ -303,7 +310,7 @@ mod tests {
         assert_eq!(held, [1, 0, 3, 0, 0, 0, 1, b'k', 0, 0, 0, 0, 0, 0, 0, 9]);
         assert_eq!(written(|b| dead_key(Offset(9), ViewTag(3), b)), [2, 0, 0, 0, 0, 0, 0, 0, 9, 0, 3]);
         assert_eq!((meta_format(), meta_identity(), meta_position(), meta_durability()), ([1], [2], [4], [6]));
-        assert_eq!(meta_began(), [7]);
+        assert_eq!((meta_began(), meta_lineage()), ([7], [8]));
         assert_eq!((meta_view(ViewTag(7)), meta_totals(ViewTag(7))), ([3, 0, 7], [5, 0, 7]));
         assert_eq!(control_format(), [1]);
         let live = written(|b| control_live(&TopicPartition::new("ab", 5), b));

@@ -103,7 +103,7 @@ impl Store {
                     return Err(Error::NoBase { at: identity.at.clone(), path: path.clone() });
                 }
                 link::database(path, slot.path())?;
-                take_over::adapt(&self.root, slot.path(), path, identity, views, take_over)?;
+                take_over::adapt(&self.root, (slot.path(), number), path, identity, views, take_over)?;
                 Generation::open(&self.root, slot, number, identity, views)
             }
         }

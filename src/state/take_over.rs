@@ -34,7 +34,7 @@ struct Plan {
 /// durable then, the directory is of no use.
 pub(super) fn adapt(
     root: &Root,
-    path: &Path,
+    (path, number): (&Path, u64),
     base: &Path,
     identity: &Identity,
     wanted: &[ViewIdent],
@@ -48,6 +48,9 @@ pub(super) fn adapt(
     let mut writing = Writing { root, opened: &opened, batch: WriteBatch::default() };
     for tag in plan.gone {
         writing.remove_view(tag)?;
+    }
+    if !plan.changed.is_empty() {
+        writing.batch.put_cf(opened.family(keys::META)?, keys::meta_lineage(), number.to_be_bytes());
     }
     for (index, tag) in plan.changed {
         writing.take_over(&identity.at, (index, &wanted[index]), tag, &mut *take_over)?;

@@ -141,8 +141,8 @@ fn r1_events_that_wait_in_live_are_no_difference() {
     send(&stage, 0..50);
     stage.settle();
     for (n, key) in (50..).zip(["key-1", "new"]) {
-        // The first try is live's.
-        let what = What::Flaky { n, name: format!("waits/{key}"), times: 2 };
+        // The first two tries are live's, which waits before the third.
+        let what = What::Flaky { n, name: format!("waits/{key}"), times: 3 };
         stage.pen.send(key, n as i64, &what);
     }
     stage.until("waiting", || stage.node().status().topics[0].partitions.iter().map(|p| p.waiting).sum::<u64>() == 2);

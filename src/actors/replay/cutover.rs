@@ -72,6 +72,9 @@ pub async fn cut_over(
         Ok(()) => start_new(node, &record, &barrier.topics, generations).await,
         Err(_) => start_again(node, &barrier.topics).await,
     };
+    if switched.is_ok() && started.is_ok() {
+        super::snapshots::after_cut_over(node, &record);
+    }
     if let Err(reason) = started {
         // Nothing is lost, but the node serves rows that do not move: it must not look well.
         node.fail(format!("after a cut-over the partitions could not be started: {reason}"));

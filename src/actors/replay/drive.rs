@@ -101,6 +101,7 @@ async fn run(node: &Arc<NodeShared>, job: &Arc<Job>) -> Result<(), Halt> {
     let built = prepare(node, job, &workers).await;
     governor.abort();
     let _ = governor.await;
+    job.gate.set_throttle(1.0);
     match built {
         Ok(identical) => cutover::cut_over(node, job, workers, identical).await,
         Err(halt) => {
@@ -136,7 +137,8 @@ async fn prepare(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> 
         super::snapshots::before_cut_over(node, &record).await;
     }
     // Next live stands still: every record that is left then is time that it waits.
-    job.gate.lift();
+    job.gate.lift_cap();
+    job.gate.set_throttle(1.0);
     catch_up(node, workers).await?;
     Ok(identical)
 }

@@ -20,13 +20,13 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Gate {
     /// Records a second, over all rebuilds.
     rate: Option<u64>,
+    /// The cap does not count any more.
+    lifted: AtomicBool,
     /// When the records that were let through so far are paid for.
     paid: Mutex<Option<Instant>>,
     /// Bits of the share of time that a rebuild works.
     share: AtomicU64,
     stopped: AtomicBool,
-    /// Neither rate nor share counts any more.
-    lifted: AtomicBool,
     changed: Condvar,
 }
 
@@ -35,10 +35,10 @@ impl Gate {
     pub fn new(rate: Option<u64>) -> Arc<Gate> {
         Arc::new(Gate {
             rate: rate.map(|rate| rate.max(1)),
+            lifted: AtomicBool::new(false),
             paid: Mutex::new(None),
             share: AtomicU64::new(1f64.to_bits()),
             stopped: AtomicBool::new(false),
-            lifted: AtomicBool::new(false),
             changed: Condvar::new(),
         })
     }
@@ -50,15 +50,15 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Lets everything through from here on: live stands still and waits.
-    pub fn lift(&self) {
+    /// Gives up the cap on the rate: live stands still and waits for the rest.
+    pub fn lift_cap(&self) {
         let _held = self.paid();
-        self.lifted.store(true, Ordering::Release);
+        self.lifted.store(true, Ordering::Relaxed);
         self.changed.notify_all();
     }
 
-    fn lifted(&self) -> bool {
-        self.lifted.load(Ordering::Acquire)
+    fn rate(&self) -> Option<u64> {
+        self.rate.filter(|_| !self.lifted.load(Ordering::Relaxed))
     }
 
     /// Ends all runs at their next batch, for good. What they have folded is committed first.
@@ -75,25 +75,25 @@ impl Gate {
     /// How many of `wanted` records a rebuild should take at once, so that a cap on the rate does not come in gulps.
     pub(super) fn portion(&self, wanted: usize) -> usize {
         let portion = |rate: u64| (rate as f64 * STRETCH.as_secs_f64()) as usize;
-        self.rate.filter(|_| !self.lifted()).map_or(wanted, |rate| portion(rate).clamp(1, wanted.max(1)))
+        self.rate().map_or(wanted, |rate| portion(rate).clamp(1, wanted.max(1)))
     }
 
     /// Holds a rebuild back after it has folded so many records since `began`, as rate and throttle say.
     pub(super) fn pace(&self, records: usize, began: Instant) {
         let share = || f64::from_bits(self.share.load(Ordering::Relaxed));
-        if self.lifted() || self.rate.is_none() && share() >= 1.0 {
+        if self.rate().is_none() && share() >= 1.0 {
             return;
         }
         let worked = began.elapsed();
         let mut paid = self.paid();
         let mut until = began;
-        if let Some(rate) = self.rate {
+        if let Some(rate) = self.rate() {
             let floor = Instant::now().checked_sub(STRETCH).unwrap_or(began);
             let from = paid.map_or(floor, |paid| paid.max(floor));
             until = from + Duration::from_secs_f64(records as f64 / rate as f64);
             *paid = Some(until);
         }
-        while !self.stopped() && !self.lifted() {
+        while !self.stopped() {
             let now = Instant::now();
             let throttled = match share() {
                 share if share >= 1.0 => began,
@@ -101,6 +101,7 @@ impl Gate {
                 share if share <= 0.0 => now + Duration::from_secs(3600),
                 share => began + Duration::try_from_secs_f64(worked.as_secs_f64() / share).unwrap_or(Duration::MAX / 4),
             };
+            let until = if self.rate().is_some() { until } else { began };
             let left = until.max(throttled).saturating_duration_since(now);
             if left.is_zero() {
                 return;

@@ -136,6 +136,18 @@ pub async fn before_cut_over(node: &Arc<NodeShared>, record: &JobRecord) {
     }
 }
 
+/// After live has changed: what looks at the past of the new generations begins with their own snapshots. Not waited for.
+pub fn after_cut_over(node: &Arc<NodeShared>, record: &JobRecord) {
+    for topic in node.topics_of(record) {
+        let node = node.clone();
+        tokio::spawn(async move {
+            if let Err(error) = take(&node, &topic, "cut-over").await {
+                tracing::warn!(topic = topic.name(), %error, "no snapshot after the cut-over");
+            }
+        });
+    }
+}
+
 /// A snapshot as operators see it.
 pub fn info(snapshot: &Snapshot) -> SnapshotInfo {
     let views = snapshot.parts.first().map(|part| part.views.as_slice()).unwrap_or_default();

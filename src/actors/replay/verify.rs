@@ -14,13 +14,11 @@ use super::drive::Halt;
 use super::job::Job;
 use super::rebuild::{Rebuild, RunEnd};
 use super::record::JobRecord;
-use super::words::{
-    Base, DefinitionChange, Difference, FieldDifference, JobKind, TopicReplay, Verification, ViewVerdict,
-};
+use super::words::{DefinitionChange, Difference, FieldDifference, JobKind, TopicReplay, Verification, ViewVerdict};
 use super::worker::Worker;
 use crate::actors::node::NodeShared;
 use crate::actors::serving::Mode;
-use crate::position::{Offset, PartitionId, Position, PositionVector};
+use crate::position::{Offset, PartitionId, Position, PositionVector, TopicPartition};
 use crate::state::{self, Compared as Counts, Generation, Held, ReadView, Standing, StoredRow, ViewTag};
 use crate::streams::Log;
 
@@ -55,6 +53,7 @@ struct Verdict {
 /// One partition.
 struct PartitionVerdict {
     position: Position,
+    same_history: bool,
     views: Vec<Verdict>,
 }
 
@@ -68,18 +67,15 @@ enum Answer {
     Compared(PartitionVerdict),
 }
 
-/// Whether the new generations of the topic can be nothing but equal to live's: the same definitions over all records
-/// that live has seen.
-pub fn must_be_identical(record: &JobRecord, topic: &TopicReplay) -> bool {
-    let whole = |base: &Base, from: Position| match base {
-        Base::Genesis => from == Position::ZERO,
-        Base::Snapshot { .. } => true,
-        Base::Empty | Base::Previous { .. } => false,
-    };
-    record.kind != JobKind::Rollback
-        && topic.same_definitions()
-        && !topic.compacted
-        && topic.partitions.iter().all(|partition| whole(&partition.base, partition.from))
+/// Whether the new generations of the topic may be nothing but equal to live's, as far as the plan tells: the same
+/// definitions. In each partition both must have the same history besides.
+fn may_be_identical(record: &JobRecord, topic: &TopicReplay) -> bool {
+    record.kind != JobKind::Rollback && topic.same_definitions() && !topic.compacted
+}
+
+/// The rows of both began at the same record, and were taken over from other definitions at the same time or never.
+fn same_history(live: &Generation, new: &Generation) -> bool {
+    live.began() == new.began() && live.lineage() == new.lineage()
 }
 
 /// Compares every partition of the job.
@@ -100,7 +96,12 @@ pub async fn verify(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Re
     let mut digests: Vec<(u128, u128, bool)> = Vec::new();
     let mut refused = None;
     let must: Vec<String> =
-        topics.iter().filter(|topic| must_be_identical(&record, topic)).map(|topic| topic.topic.clone()).collect();
+        topics.iter().filter(|topic| may_be_identical(&record, topic)).map(|topic| topic.topic.clone()).collect();
+    let differs = |topic: &String| {
+        let other = |(at, verdict): &(TopicPartition, PartitionVerdict)| *at.topic == **topic && !verdict.same_history;
+        found.iter().any(other)
+    };
+    let must: Vec<String> = must.into_iter().filter(|topic| !differs(topic)).collect();
     for (partition, verdict) in found {
         match at.iter_mut().find(|token| *token.topic == *partition.topic) {
             Some(token) => token.raise(partition.partition, verdict.position),
@@ -289,7 +290,7 @@ fn at_one_position(
         }
         views.push(verdict);
     }
-    Ok(Answer::Compared(PartitionVerdict { position, views }))
+    Ok(Answer::Compared(PartitionVerdict { position, same_history: same_history(live, new), views }))
 }
 
 /// The view's number in a generation, if it has the view.
