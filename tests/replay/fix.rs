@@ -6,8 +6,10 @@ use proptest::prelude::*;
 use segno::actors::plan::Policy;
 use segno::actors::replay::words::{Base, BaseChoice, DefinitionChange, JobAction, JobStatus, Phase};
 
+use segno::position::PartitionId;
+
 use crate::drama::{self, From, Step, cases, from, play, script};
-use crate::oracle::{Code, Rows, Seen, all};
+use crate::oracle::{Code, Rows, Seen, all, whole};
 use crate::stage::{Setup, Stage};
 use crate::tape::Track;
 use crate::views::{LEDGER, TALLY, Tally, What, ledger};
@@ -64,12 +66,23 @@ fn base() -> impl Strategy<Value = BaseChoice> {
 
 /// The direct fold: `old` up to where each partition's base stands, `new` from there on.
 fn fold(old: Code, new: Code, job: &JobStatus, tracks: &[Track], policy: &Policy) -> Rows {
+    fold_to(old, new, job, tracks, |_| u64::MAX, policy)
+}
+
+fn fold_to(
+    old: Code,
+    new: Code,
+    job: &JobStatus,
+    tracks: &[Track],
+    to: impl Fn(usize) -> u64,
+    policy: &Policy,
+) -> Rows {
     let mut rows = Rows::default();
-    for (planned, track) in job.plan.topics[0].partitions.iter().zip(tracks) {
+    for (number, (planned, track)) in job.plan.topics[0].partitions.iter().zip(tracks).enumerate() {
         if matches!(planned.base, Base::Snapshot { .. }) {
             rows.fold(old, track.between(0, planned.from.0), policy);
         }
-        rows.fold(new, track.between(planned.from.0, u64::MAX), policy);
+        rows.fold(new, track.between(planned.from.0, to(number)), policy);
     }
     rows
 }
@@ -99,13 +112,15 @@ fn count(live: &BTreeMap<String, Seen>, new: &BTreeMap<String, Seen>, exact: boo
 /// What the job has found is what the oracle finds; answers the share of rows that change.
 fn check_verdict(pair: &Pair, job: &JobStatus, tracks: &[Track], policy: &Policy) -> Result<f64, TestCaseError> {
     let verification = job.verification.as_ref().unwrap();
+    // After a kill live may have been compared before it had everything again.
+    let at = |number: usize| verification.at[0].positions[&PartitionId(number as u32)].0;
     let (mut moved, mut had) = (0, 0);
     for (view, old, new, change) in [
         (pair.view, pair.old, pair.new, DefinitionChange::Changed),
         (pair.other.0, pair.other.1, pair.other.1, DefinitionChange::Same),
     ] {
         let verdict = verification.views.iter().find(|verdict| verdict.view == view).unwrap();
-        let (live, built) = (all(old, tracks, policy), fold(old, new, job, tracks, policy));
+        let (live, built) = (whole(old, tracks, at, policy), fold_to(old, new, job, tracks, at, policy));
         let (live, built) = (live.seen(old), built.seen(new));
         let expected = count(&live, &built, change == DefinitionChange::Same);
         let found = Counts {
@@ -222,6 +237,7 @@ fn case(
     let job = stage.outcome(begun.id);
     prop_assert!(job.verification.is_some(), "{:#?}", job);
     let share = check_verdict(pair, &job, &tracks, &policy)?;
+    stage.settle();
     let allowed = match answer {
         Answer::Gate(allowed) => share <= allowed,
         Answer::Before => true,
@@ -241,6 +257,7 @@ fn case(
     }
     stage.until("done", || stage.job(begun.id).phase.ended());
     let job = stage.done(begun.id);
+    stage.settle();
     let under_new = |tracks: &[Track]| {
         let of = |(view, old, new)| (view, new, fold(old, new, &job, tracks, &policy));
         [(pair.view, pair.old, pair.new), (pair.other.0, pair.other.1, pair.other.1)].map(of)

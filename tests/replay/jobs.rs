@@ -135,14 +135,14 @@ fn a_previous_generation_goes_when_its_time_has_run_out() {
 /// Live has yet to apply an event when the two are compared; the rebuild has tried it until it went in.
 #[test]
 fn r1_events_that_wait_in_live_are_no_difference() {
-    let mut setup = Setup { retry: Duration::from_millis(400), ..Setup::of(&[ledger::<1>()]) };
+    let mut setup = Setup { retry: Duration::from_secs(2), ..Setup::of(&[ledger::<1>()]) };
     setup.replay.epoch_records = 1000;
     let stage = Stage::new(setup);
     send(&stage, 0..50);
     stage.settle();
     for (n, key) in (50..).zip(["key-1", "new"]) {
-        // The first try is live's.
-        let what = What::Flaky { n, name: format!("waits/{key}"), times: 2 };
+        // The first two tries are live's, which waits before the third.
+        let what = What::Flaky { n, name: format!("waits/{key}"), times: 3 };
         stage.pen.send(key, n as i64, &what);
     }
     stage.until("waiting", || stage.node().status().topics[0].partitions.iter().map(|p| p.waiting).sum::<u64>() == 2);

@@ -328,8 +328,8 @@ pub fn seen(row: &Row) -> (String, Seen) {
     (key, Seen { json, offset: row.offset.0, time: row.timestamp.0 })
 }
 
-/// Copies a directory that changes meanwhile, again until what was copied may be of one moment: no file came or went,
-/// and the control store, which says how the generations belong together, stood still.
+/// Copies a directory that changes meanwhile, again until what was copied may be of one moment: no file came or went, no
+/// table was being written, and the control store, which says how the generations belong together, stood still.
 fn copy_dir(from: &Path, to: &Path) {
     for _ in 0..400 {
         let _ = std::fs::remove_dir_all(to);
@@ -339,7 +339,10 @@ fn copy_dir(from: &Path, to: &Path) {
             std::fs::create_dir_all(target.parent().unwrap()).unwrap();
             let _ = std::fs::copy(from.join(file), &target);
         }
-        if files(from) == before && stamps(&from.join("control")) == control {
+        let length = |root: &Path, file: &Path| std::fs::metadata(root.join(file)).map(|meta| meta.len()).ok();
+        let is_table = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "sst");
+        let whole = before.iter().filter(is_table).all(|file| length(from, file) == length(to, file));
+        if whole && files(from) == before && stamps(&from.join("control")) == control {
             return;
         }
     }
