@@ -152,7 +152,7 @@ impl<'a> Stage<'a> {
             let mut done = false;
             while killed < kills && !done {
                 let (wanted, longest) =
-                    [("building", building), ("verifying", 30), ("cutting-over", 25), ("done", 60)][killed % 4];
+                    [("building", building), ("verifying", 30), ("cutting-over", 8), ("done", 60)][killed % 4];
                 let mut phase = self.until(id, wanted);
                 std::thread::sleep(Duration::from_millis(self.rng.random_range(0..longest)));
                 if phase != "done" {
@@ -179,7 +179,7 @@ impl<'a> Stage<'a> {
     fn version(&mut self) -> u64 {
         let views = self.daemon().get("/v1/views").body;
         let mut all = views["views"].as_array().unwrap().iter();
-        let view = all.find(|view| view["view"] == "account_balance");
+        let view = all.find(|view| view["name"] == "account_balance");
         view.unwrap_or_else(|| panic!("{views}"))["version"].as_u64().unwrap()
     }
 }
