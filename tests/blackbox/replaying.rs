@@ -143,8 +143,8 @@ impl<'a> Stage<'a> {
     }
 
     /// Kills the daemon again and again during jobs that `begin` starts, each of which goes on by itself after every
-    /// kill and comes to its end. `building` is how many milliseconds a kill may wait in that phase. When a job is done before it was killed often enough, another
-    /// begins, if `again`. Answers the last job.
+    /// kill and comes to its end. `building` is how many milliseconds a kill may wait in that phase. When a job is done
+    /// before it was killed often enough, another begins, if `again`. Answers the last job.
     pub fn jobs(&mut self, kills: usize, building: u64, again: bool, mut begin: impl FnMut(&Self) -> Value) -> Value {
         let mut killed = 0;
         loop {
