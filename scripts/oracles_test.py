@@ -70,6 +70,44 @@ class Bank(unittest.TestCase):
         self.assertGreater(bank.oracle(lines)["account_balance"]["books"]["parked"], 0)
         self.assertEqual(bank.oracle(lines)["account_activity"]["books"]["parked"], 0)
 
+    def test_an_answer_is_right_at_its_position_in_one_edition_or_not_at_all(self):
+        def record(offset, kind, account, **payload):
+            return json.dumps({"partition": 0, "offset": offset, "value": json.loads(event(kind, account, **payload))})
+
+        log = [
+            record(0, "AccountOpened", "a", owner="Ada"),
+            record(1, "AccountOpened", "b", owner="Bo"),
+            record(2, "MoneyDeposited", "a", amount=10),
+            record(3, "MoneyWithdrawn", "a", amount=4),
+            record(4, "MoneyDeposited", "b", amount=9),
+            record(5, "MoneyWithdrawn", "b", amount=4),
+        ]
+
+        def row(key, offset, owner, balance, transactions):
+            value = {"owner": owner, "balance": balance, "transactions": transactions}
+            return {"key": key, "offset": offset, "partition": 0, "value": value}
+
+        def judge(position, *rows, key=None, fees=None):
+            answer = {"reader": 0, "view": "account_balance", "position": f"bank@0:{position}", "rows": rows}
+            answer |= {"key": key} if key else {}
+            judged = bank.judge(log, [json.dumps(answer)], fees or {0: 3})
+            return judged["wrong"], [edition for edition, count in judged["told_apart"].items() if count]
+
+        before, first, second = row("a", 2, "Ada", 10, 1), row("a", 3, "Ada", 6, 2), row("a", 3, "Ada", 5, 2)
+        b_first, b_second = row("b", 5, "Bo", 5, 2), row("b", 5, "Bo", 4, 2)
+        self.assertEqual(judge(3, before, key="a"), (0, []))
+        self.assertEqual(judge(4, first, key="a"), (0, [1]))
+        self.assertEqual(judge(4, second, key="a"), (0, [2]))
+        self.assertEqual(judge(4, second, key="a", fees={0: 4}), (1, []), "the fee does not count yet")
+        self.assertEqual(judge(4, before, key="a"), (1, []), "an old row under a new position")
+        self.assertEqual(judge(3, first, key="a"), (1, []), "a new row under an old position")
+        self.assertEqual(judge(1, key="b"), (0, []), "not there yet")
+        self.assertEqual(judge(2, key="b"), (1, []), "there")
+        self.assertEqual(judge(6, first, b_first), (0, [1]))
+        self.assertEqual(judge(6, second, b_second), (0, [2]))
+        self.assertEqual(judge(6, first, b_second), (1, []), "a page of two editions")
+        self.assertEqual(judge(6, b_first, first), (1, []), "a page in disorder")
+
     def test_records_say_the_same_as_events(self):
         lines = [json.dumps(e) for e in bank.events(300, 20, seed=2, bad=8, overdrafts=0.1)]
         records = [json.dumps({"key": None, "value": json.loads(line)}) for line in lines]

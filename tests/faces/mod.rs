@@ -201,7 +201,7 @@ impl Drop for Daemon {
     }
 }
 
-fn agent() -> ureq::Agent {
+pub fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder();
     config.http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).proxy(None).build().into()
 }
