@@ -1,9 +1,14 @@
 //! Time travel against naive folds, on the log in memory.
 
+#[cfg(test)]
 mod asof;
+#[cfg(test)]
 mod audit;
+#[cfg(test)]
 mod changes;
+#[cfg(test)]
 mod oracle;
+#[cfg(test)]
 mod refused;
 
 use std::sync::Arc;
