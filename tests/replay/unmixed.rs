@@ -189,7 +189,9 @@ proptest! {
                 "the versions that a reader saw: {:?}", versions
             );
         }
-        producer.map(|producer| producer.join().unwrap());
+        if let Some(producer) = producer {
+            producer.join().unwrap();
+        }
         stage.settle();
     }
 }

@@ -33,7 +33,7 @@ impl NodeShared {
         let context = PlanContext {
             log: &*self.parts.log,
             now: now(),
-            topics: self.topics.iter().map(|topic| topic_context(topic)).collect(),
+            topics: self.topics.iter().map(topic_context).collect(),
             snapshots: known.iter().map(known_snapshot).collect(),
             compatible: &compatible,
             disk_free: store.free_bytes().map_err(failed)?,
