@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use segno::actors::plan::Policy;
 use segno::actors::replay::words::{Base, BaseChoice, DefinitionChange, JobAction, JobStatus, Phase};
-
 use segno::position::PartitionId;
 
 use crate::drama::{self, From, Step, cases, from, play, script};

@@ -69,15 +69,15 @@ fn check_plan(stage: &Stage, from: &From, choice: BaseChoice) -> Result<(), Test
     Ok(())
 }
 
-/// A replay that is over has found nothing different.
+/// A replay that is over has found nothing different. Its digests may still differ, by events that live had yet to try
+/// again when the two were compared.
 fn check_done(job: &JobStatus) -> Result<(), TestCaseError> {
     prop_assert_eq!(job.phase, Phase::Done, "{:#?}", job);
     let verification = job.verification.as_ref().unwrap();
     if job.kind == JobKind::Replay {
-        prop_assert!(verification.identical && verification.changed_share == 0.0, "{:#?}", verification);
+        prop_assert!(verification.changed_share == 0.0, "{:#?}", verification);
         for view in &verification.views {
             prop_assert_eq!((view.added, view.removed, view.changed), (0, 0, 0), "{:?}", view);
-            prop_assert_eq!(&view.live_digest, &view.new_digest);
         }
     }
     Ok(())
@@ -130,10 +130,11 @@ proptest! {
             let job = stage.done(begun.id);
             check_done(&job)?;
             let verification = job.verification.unwrap();
+            prop_assert!(verification.identical, "{:#?}", verification);
             prop_assert_eq!(&verification.at, &[stage.pen.end()]);
             for ((view, _), digest) in VIEWS.iter().zip(&digests) {
                 let verdict = verification.views.iter().find(|verdict| verdict.view == *view).unwrap();
-                prop_assert_eq!(&verdict.live_digest, digest);
+                prop_assert_eq!((&verdict.live_digest, &verdict.new_digest), (digest, digest));
                 prop_assert_eq!(verdict.unchanged, stage.rows(view).len() as u64);
                 prop_assert_eq!(&stage.view(view).digest, digest);
             }

@@ -114,7 +114,8 @@ impl<const V: u32> View for Ledger<V> {
             Entry::Panics { n, name, times } => {
                 let seen = std::mem::take(&mut self.seen);
                 if tried(name) < *times {
-                    panic!("on purpose");
+                    // A panic like any other, but that no hook writes about it.
+                    std::panic::resume_unwind(Box::new("on purpose"));
                 }
                 self.seen = seen;
                 n
