@@ -131,7 +131,8 @@ impl Store {
                 }
                 manifest.check_sizes(&path)?;
                 let (generation, position, bytes, path) = (part.generation, *position, manifest.bytes(), path.clone());
-                Ok(SnapshotPart { at, generation, position, last, identity, views, totals, bytes, path })
+                let lineage = manifest.lineage.unwrap_or_default();
+                Ok(SnapshotPart { at, generation, position, lineage, last, identity, views, totals, bytes, path })
             });
             match found {
                 Ok(part) => snapshot.parts.push(part),

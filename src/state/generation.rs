@@ -12,7 +12,7 @@ use crate::state::commit::Written;
 use crate::state::definitions::{self, ViewIdent};
 use crate::state::delta::{Fingerprint, ViewTag};
 use crate::state::error::Error;
-use crate::state::meta::{self, Identity, Progress, StoredView, ViewTotals};
+use crate::state::meta::{self, Identity, Lineage, Progress, StoredView, ViewTotals};
 use crate::state::options::{self, Durability};
 use crate::state::slots::{Shown, Slot};
 use crate::state::store::Root;
@@ -32,7 +32,7 @@ pub struct Generation {
     shown: Arc<Shown>,
     durable: AtomicU64,
     began: AtomicU64,
-    lineage: u64,
+    lineage: Lineage,
     /// Whoever may write the directory has it alone in this process, until the database is closed.
     slot: Option<Slot>,
     pub(super) root: Arc<Root>,
@@ -117,10 +117,9 @@ impl Generation {
         Position(self.began.load(Ordering::Acquire))
     }
 
-    /// The number of the generation in which rows were last taken over from other definitions; 0 when all rows are folds
-    /// from the beginning. Generations of one partition with the same definitions, lineage and beginning hold the same
-    /// rows at the same position.
-    pub fn lineage(&self) -> u64 {
+    /// Where its rows were last taken over from other definitions. Generations of one partition with the same
+    /// definitions, lineage and beginning hold the same rows at the same position.
+    pub fn lineage(&self) -> Lineage {
         self.lineage
     }
 
@@ -140,8 +139,10 @@ impl Generation {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// By whoever has committed it, and by whoever has read it before that: a commit can be read a moment before it is
+    /// published, and what one reader has seen the next must not be told to be still to come.
     pub(super) fn publish_applied(&self, position: Position) {
-        self.shown.applied.store(position.0, Ordering::Release);
+        self.shown.applied.fetch_max(position.0, Ordering::AcqRel);
     }
 
     pub(super) fn publish_began(&self, position: Position) {
@@ -317,7 +318,7 @@ impl Opened {
     ) -> Result<Generation, Error> {
         let progress = self.progress()?;
         let began = self.read(&keys::meta_began(), |stored| Bytes::new("beginning", stored).u64())?;
-        let lineage = self.read(&keys::meta_lineage(), |stored| Bytes::new("lineage", stored).u64())?;
+        let lineage = self.read(&keys::meta_lineage(), Lineage::decode)?;
         let mut totals = Vec::with_capacity(views.len());
         for view in &views {
             totals.push(self.totals(view.tag)?);

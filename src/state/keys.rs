@@ -178,8 +178,7 @@ pub fn meta_began() -> [u8; 1] {
     [META_BEGAN]
 }
 
-/// The key of the number of the generation in which rows were last taken over from other definitions; absent when none
-/// ever were.
+/// The key of where rows were last taken over from other definitions; absent when none ever were.
 pub fn meta_lineage() -> [u8; 1] {
     [META_LINEAGE]
 }

@@ -14,7 +14,7 @@ use crate::position::{Offset, Position, Timestamp, TopicPartition};
 use crate::state::delta::{Books, Fingerprint, ViewTag};
 use crate::state::error::Error;
 use crate::state::generation::Generation;
-use crate::state::meta::{Identity, StoredView, ViewTotals};
+use crate::state::meta::{Identity, Lineage, StoredView, ViewTotals};
 
 /// The file's name in the directory of a checkpoint. Not one of RocksDB's files.
 pub(crate) const FILE: &str = "segno-manifest.json";
@@ -51,6 +51,9 @@ pub(crate) struct Manifest {
     pub partitions: u32,
     pub generation: u64,
     pub position: Position,
+    /// Absent when no rows were ever taken over from other definitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
     /// RocksDB's number of the last change.
     pub sequence: u64,
     last: Option<LastRecord>,
@@ -120,6 +123,7 @@ impl Manifest {
             partitions: identity.partitions,
             generation: opened.number(),
             position: opened.applied(),
+            lineage: Some(opened.lineage()).filter(|lineage| !lineage.is_whole()),
             sequence: opened.db.latest_sequence_number(),
             last: opened.last().map(|last| LastRecord {
                 offset: last.offset,

@@ -1,5 +1,7 @@
 //! What a generation's `meta` family says: what it is, which definitions made it, how far it is, and the totals.
 
+use serde::{Deserialize, Serialize};
+
 use crate::position::{Offset, Position, Timestamp, TopicPartition};
 use crate::state::codec::{Bytes, Malformed, put_slice};
 use crate::state::delta::{Books, Fingerprint, ViewTag};
@@ -78,6 +80,36 @@ impl StoredView {
         let position = Position(bytes.u64()?);
         bytes.end()?;
         Ok(StoredView { tag, name, version, text, fingerprint, left_at: left.then_some(position) })
+    }
+}
+
+/// Where a generation's rows were last taken over from other definitions: the generation in which that happened and the
+/// position of the base. Zero and zero when it never did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    pub generation: u64,
+    pub position: Position,
+}
+
+impl Lineage {
+    /// Every row is a fold by the generation's own definitions, from where its history begins.
+    pub fn is_whole(self) -> bool {
+        self == Lineage::default()
+    }
+
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut into = vec![RECORD];
+        into.extend_from_slice(&self.generation.to_be_bytes());
+        into.extend_from_slice(&self.position.0.to_be_bytes());
+        into
+    }
+
+    pub(crate) fn decode(stored: &[u8]) -> Result<Lineage, Malformed> {
+        let mut bytes = Bytes::new("lineage", stored);
+        bytes.version(RECORD)?;
+        let lineage = Lineage { generation: bytes.u64()?, position: Position(bytes.u64()?) };
+        bytes.end()?;
+        Ok(lineage)
     }
 }
 

@@ -46,7 +46,7 @@ pub use delta::{Books, Commit, Delta, Fingerprint, Held, HeldChange, Reason, Row
 pub use error::Error;
 pub use generation::Generation;
 pub use keys::StoredRow;
-pub use meta::{Identity, StoredView, ViewTotals};
+pub use meta::{Identity, Lineage, StoredView, ViewTotals};
 pub use metrics::StoreMetrics;
 pub use options::{Compression, Durability, StoreOptions};
 pub use parked::HeldKey;

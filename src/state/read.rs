@@ -58,7 +58,9 @@ impl ReadView<'_> {
     pub fn position(&self) -> Result<Position, Error> {
         let stored = self.get_raw(keys::META, &keys::meta_position())?;
         let progress = stored.map(|stored| Progress::decode(&stored)).transpose();
-        Ok(progress.map_err(|error| self.malformed("meta", &error))?.unwrap_or_default().position)
+        let position = progress.map_err(|error| self.malformed("meta", &error))?.unwrap_or_default().position;
+        self.generation.publish_applied(position);
+        Ok(position)
     }
 
     /// One row.

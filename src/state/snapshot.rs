@@ -13,7 +13,7 @@ use crate::position::{Position, Timestamp, TopicPartition};
 use crate::state::delta::Fingerprint;
 use crate::state::error::Error;
 use crate::state::generation::Generation;
-use crate::state::meta::{Identity, StoredView, ViewTotals};
+use crate::state::meta::{Identity, Lineage, StoredView, ViewTotals};
 use crate::state::registry::{Entry, Part, Stage};
 use crate::state::shadow::Source;
 use crate::state::store::Store;
@@ -40,6 +40,8 @@ pub struct SnapshotPart {
     /// The number of the generation that it is of.
     pub generation: u64,
     pub position: Position,
+    /// Where its rows were last taken over from other definitions.
+    pub lineage: Lineage,
     /// The last record in it.
     pub last: Option<Fingerprint>,
     pub identity: Identity,

@@ -11,7 +11,7 @@ use crate::state::delta::ViewTag;
 use crate::state::error::{Error, show_key};
 use crate::state::generation::Opened;
 use crate::state::keys::{self, ParkedKey, StoredRow};
-use crate::state::meta::{Identity, StoredView};
+use crate::state::meta::{Identity, Lineage, StoredView};
 use crate::state::shadow::TakeOver;
 use crate::state::store::Root;
 use crate::state::{digest, options};
@@ -50,7 +50,8 @@ pub(super) fn adapt(
         writing.remove_view(tag)?;
     }
     if !plan.changed.is_empty() {
-        writing.batch.put_cf(opened.family(keys::META)?, keys::meta_lineage(), number.to_be_bytes());
+        let lineage = Lineage { generation: number, position: opened.progress()?.position };
+        writing.batch.put_cf(opened.family(keys::META)?, keys::meta_lineage(), lineage.encode());
     }
     for (index, tag) in plan.changed {
         writing.take_over(&identity.at, (index, &wanted[index]), tag, &mut *take_over)?;

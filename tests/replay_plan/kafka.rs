@@ -4,7 +4,7 @@ use segno::actors::plan::History;
 use segno::actors::replay::plan::{LivePartition, PlanContext, TopicContext, plan};
 use segno::actors::replay::words::{BaseChoice, ReplayError, ReplayPlan, ReplayRequest};
 use segno::position::{Position, Timestamp, TopicPartition};
-use segno::state::{Books, Fingerprint, Identity};
+use segno::state::{Books, Fingerprint, Identity, Lineage};
 use segno::streams::Log;
 use segno::streams::kafka::{Kafka, KafkaOptions};
 
@@ -17,6 +17,7 @@ fn planned(log: &Kafka, topic: &str, request: ReplayRequest) -> Result<ReplayPla
     let live = |partition| {
         let at = TopicPartition::new(topic, partition);
         LivePartition {
+            lineage: Lineage::default(),
             position: log.watermarks(&at).unwrap().end,
             identity: Identity { at, cluster: info.cluster.clone(), partitions: info.partitions },
             number: 0,
@@ -86,6 +87,7 @@ fn refuse_a_topic_of_a_real_broker_that_was_created_anew() {
     let info = log.topic(&topic).unwrap();
     let at = TopicPartition::new(topic.as_str(), 0);
     let live = LivePartition {
+        lineage: Lineage::default(),
         identity: Identity { at: at.clone(), cluster: info.cluster, partitions: 1 },
         number: 0,
         position: Position(1),

@@ -7,6 +7,7 @@ use segno::actors::replay::plan::{KnownPart, KnownSnapshot};
 use segno::actors::replay::since::Since;
 use segno::actors::replay::words::{Base, BaseChoice, ReplayError};
 use segno::position::{Offset, Position, Timestamp};
+use segno::state::Lineage;
 use segno::streams::Log;
 
 use super::stage::*;
@@ -92,7 +93,14 @@ fn stage(life: &Life) -> (Stage, u64) {
         let last = last.map(|(offset, time)| print(*offset as i64, *time));
         let identity = identity(&stage.log, &at("t", 0));
         let views = vec![view("a", 1)];
-        let parts = vec![KnownPart { identity, generation: 0, position: Position(position), last, views }];
+        let parts = vec![KnownPart {
+            lineage: Lineage::default(),
+            identity,
+            generation: 0,
+            position: Position(position),
+            last,
+            views,
+        }];
         stage.snapshots.push(KnownSnapshot { id: id as u64, topic: "t".to_owned(), parts, damaged: None });
     }
     (stage, start)

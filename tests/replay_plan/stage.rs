@@ -5,7 +5,7 @@ use segno::actors::replay::plan::{KnownPart, KnownSnapshot, LivePartition, PlanC
 use segno::actors::replay::words::{BaseChoice, PartitionReplay, ReplayError, ReplayPlan, ReplayRequest};
 use segno::position::{Offset, Position, Timestamp, TopicPartition};
 use segno::record::{NewRecord, RecordRef};
-use segno::state::{Books, Fingerprint, Identity, StoredView, ViewIdent, ViewTag};
+use segno::state::{Books, Fingerprint, Identity, Lineage, StoredView, ViewIdent, ViewTag};
 use segno::streams::Log;
 use segno::streams::memory::Memory;
 
@@ -87,6 +87,7 @@ impl Stage {
             let all = (0..count).map(|i| record(partition as u32, i, T0 + i * 1000)).collect();
             self.log.append(name, all).unwrap();
             partitions.push(LivePartition {
+                lineage: Lineage::default(),
                 identity: identity(&self.log, &at),
                 number: 0,
                 position: Position(count as u64),
@@ -103,6 +104,7 @@ impl Stage {
     /// A snapshot of topic `t` at these positions.
     pub fn snapshot(&mut self, id: u64, positions: &[i64]) -> &mut KnownSnapshot {
         let part = |(partition, &position): (usize, &i64)| KnownPart {
+            lineage: Lineage::default(),
             identity: identity(&self.log, &at("t", partition as u32)),
             generation: 0,
             position: Position(position as u64),

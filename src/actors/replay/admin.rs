@@ -94,6 +94,7 @@ fn topic_context(topic: &Arc<TopicShared>) -> TopicContext {
             identity: generation.identity().clone(),
             number: generation.number(),
             position: generation.applied(),
+            lineage: generation.lineage(),
             last: generation.last(),
             views: generation.views().to_vec(),
             books,
@@ -113,6 +114,7 @@ fn known_snapshot(snapshot: &Snapshot) -> KnownSnapshot {
         identity: part.identity.clone(),
         generation: part.generation,
         position: part.position,
+        lineage: part.lineage,
         last: part.last,
         views: part.views.clone(),
     };

@@ -56,13 +56,38 @@ impl<'a> Seeking<'a> {
             let why = match self.misfit(snapshot, part)? {
                 // It holds nothing; the beginning of the log is the same, and needs no snapshot.
                 None if part.position == Position::ZERO => continue,
-                None if self.same && !self.made_by_wanted(part) => "other definitions made it than live".to_owned(),
+                None if self.same && !self.of_live_s_history(part) => "it is of another history than live".to_owned(),
                 None => return Ok(self.on(snapshot, part)),
                 Some(why) => why,
             };
             passed_over.push(format!("snapshot {} does not fit: {why}", snapshot.id));
         }
+        if self.same && !self.live.lineage.is_whole() {
+            return Err(self.no_origin(&passed_over));
+        }
         self.genesis(Some(&passed_over))
+    }
+
+    /// Folding on from it gives live's rows: it is of live's own lineage, or what live's rows were taken over from.
+    fn of_live_s_history(&self, part: &KnownPart) -> bool {
+        let lineage = self.live.lineage;
+        match self.made_by_wanted(part) {
+            true => part.lineage == lineage,
+            false => !lineage.is_whole() && part.position == lineage.position,
+        }
+    }
+
+    /// With unchanged definitions a replay must give what live has, and here nothing that is left can.
+    fn no_origin(&self, passed_over: &[String]) -> ReplayError {
+        let (at, cut, from) = (&self.live.identity.at, self.cut.cut, self.live.lineage.position);
+        let why: Vec<String> = passed_over.iter().take(REASONS).cloned().collect();
+        let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
+        ReplayError::Refused(format!(
+            "{at}: live's rows were taken over from older definitions at position {from}, and no snapshot of that, or of \
+             live since, stands at or before the cut at {cut}{why}: nothing that is left gives live's rows again. \
+             Options: a later `--from`; `--base genesis`, which folds everything by the new definitions and will differ \
+             from live; a snapshot by its number"
+        ))
     }
 
     fn named(&self, id: u64) -> Result<Chosen<'a>, ReplayError> {
@@ -74,7 +99,7 @@ impl<'a> Seeking<'a> {
             return Err(ReplayError::Refused(format!("{at}: snapshot {id} cannot be the base: {why}; {AUTO}")));
         }
         let mut chosen = self.on(snapshot, part);
-        if self.same && !self.made_by_wanted(part) {
+        if self.same && !self.of_live_s_history(part) {
             chosen.warnings.push(format!(
                 "{at}: other definitions made snapshot {id} than live: the new rows will differ from live's"
             ));

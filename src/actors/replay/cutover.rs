@@ -110,6 +110,18 @@ async fn at_the_barrier(
     if job.cancelled() {
         return Err(Halt::Cancelled);
     }
+    // What the switch rests on is looked at once more: a reader must not see a position go back.
+    for worker in workers {
+        let (live, new) = (target(worker).map(|(position, _)| position), worker.generation().applied());
+        if live != Some(new) {
+            let live = live.map_or("gone".to_owned(), |live| live.to_string());
+            return Err(Halt::Failed(format!(
+                "{}: live was stopped and stands at {live}, and the new generation at {new}: this is a fault of the \
+                 program; nothing was switched; report it",
+                worker.at()
+            )));
+        }
+    }
     let switches: Vec<Switch> =
         workers.iter().map(|worker| Switch { at: worker.at().clone(), to: worker.generation().number() }).collect();
     let at = now();

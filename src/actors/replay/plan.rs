@@ -14,7 +14,7 @@ use super::words::{
 };
 use crate::actors::plan::History;
 use crate::position::{PartitionId, Position, PositionVector, Timestamp, TopicPartition};
-use crate::state::{Books, Fingerprint, Identity, StoredView, ViewIdent};
+use crate::state::{Books, Fingerprint, Identity, Lineage, StoredView, ViewIdent};
 use crate::streams::{Log, Volume};
 
 /// Partitions that are asked for side by side: enough to hide the waits for the log.
@@ -53,6 +53,7 @@ pub struct LivePartition {
     pub number: u64,
     /// What is applied.
     pub position: Position,
+    pub lineage: Lineage,
     /// The record before the position, as far as it is known.
     pub last: Option<Fingerprint>,
     /// The views that it has, those that left it included or not.
@@ -77,6 +78,7 @@ pub struct KnownPart {
     pub identity: Identity,
     pub generation: u64,
     pub position: Position,
+    pub lineage: Lineage,
     /// The last record in it.
     pub last: Option<Fingerprint>,
     pub views: Vec<StoredView>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Served, Travel, log_failed, store_failed};
 use crate::actors::replay::words::ReplayError;
 use crate::position::{Position, TopicPartition};
-use crate::state::Generation;
+use crate::state::{Generation, Lineage};
 use crate::streams::Watermarks;
 
 /// A possible base.
@@ -81,7 +81,7 @@ impl Travel<'_> {
         }
         found.sort_by_key(|candidate| std::cmp::Reverse((candidate.position, candidate.snapshot)));
         let whole = self.log.compacted(&self.topic.name).map_err(log_failed)? != Some(true);
-        if whole && start <= began {
+        if whole && start <= began && self.lineage(at).is_whole() {
             // Before it began the history is empty.
             found.push(Candidate { snapshot: None, generation: 0, position: began.min(cut) });
         }
@@ -118,14 +118,21 @@ impl Travel<'_> {
                 tracing::warn!(%at, snapshot = id, said, found, "the snapshot is not at its position; not used");
                 None
             }
-            // Of a history that began elsewhere.
+            // Of a history that began elsewhere, or that took its rows over somewhere else.
             Ok(generation) if generation.began() != self.began(at.partition) => None,
+            Ok(generation) if generation.lineage() != self.lineage(at) => None,
             Ok(generation) => Some(Base { candidate, generation: Some(generation) }),
             Err(error) => {
                 tracing::warn!(%at, snapshot = id, %error, "the snapshot cannot be opened; not used");
                 None
             }
         }
+    }
+
+    /// Where live's rows were last taken over from other definitions.
+    fn lineage(&self, at: &TopicPartition) -> Lineage {
+        let live = self.live.iter().find(|generation| generation.at() == at);
+        live.map(|live| live.lineage()).unwrap_or_default()
     }
 
     /// The snapshots of the partition that know the view by this definition.
@@ -138,7 +145,8 @@ impl Travel<'_> {
             }
             let part = snapshot.parts.iter().find(|part| part.at == *at && served.among(&part.views).is_some());
             let Some(part) = part else { continue };
-            if live.is_none_or(|live| *live.identity() == part.identity) {
+            let same = |live: &Arc<Generation>| *live.identity() == part.identity && live.lineage() == part.lineage;
+            if live.is_none_or(same) {
                 let (snapshot, generation) = (Some(snapshot.id), part.generation);
                 found.push(Candidate { snapshot, generation, position: part.position });
             }
@@ -150,7 +158,13 @@ impl Travel<'_> {
     fn refused(&self, served: &Served, at: &TopicPartition, cut: Position) -> Result<ReplayError, ReplayError> {
         let Watermarks { start, end } = self.watermarks(at, cut)?;
         let began = self.began(at.partition);
-        let why = if start <= began {
+        let lineage = self.lineage(at);
+        let why = if !lineage.is_whole() {
+            let from = lineage.position;
+            format!(
+                "its rows were taken over from an older definition at position {from}, which does not count any more"
+            )
+        } else if start <= began {
             "its log is compacted: what compaction took is missing from the history".to_owned()
         } else {
             format!("the log holds {start}..{end}, so that the records {began}..{start} are gone")
