@@ -91,6 +91,13 @@ impl NodeShared {
         }
         if let Some(job) = self.jobs.under_way() {
             tracing::info!(job = job.id(), phase = %job.phase(), "going on with a replay");
+            // Whatever it had come to, it has to catch up and be compared again; nobody is to see the old result.
+            let again = job.change(&self.parts.store, |record| {
+                (record.phase, record.reason, record.verification) = (Phase::Building, None, None);
+            });
+            if let Err(error) = again {
+                tracing::warn!(job = job.id(), %error, "the replay's record cannot be written");
+            }
             self.drive(job);
             return;
         }
