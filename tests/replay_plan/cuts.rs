@@ -4,7 +4,7 @@ use segno::actors::plan::History;
 use segno::actors::replay::plan::KnownSnapshot;
 use segno::actors::replay::words::{BaseChoice, ReplayRequest};
 use segno::position::{Offset, Position, Timestamp};
-use segno::state::Fingerprint;
+use segno::state::{Fingerprint, Lineage};
 use segno::streams::Log;
 
 use super::stage::*;
@@ -45,6 +45,29 @@ fn each_base_is_as_it_is_called() {
     assert_eq!(shape(&stage.planned("@t@0:40")), [row(40, 40, "snapshot 3")]);
     assert_eq!(shape(&stage.planned("@t@0:39")), [row(39, 0, "genesis")]);
     assert_eq!(shape(&stage.planned("beginning")), [row(0, 0, "genesis")]);
+}
+
+/// Live's rows were taken over from version 0 at position 40: the same replay again must start from the same rows, and
+/// neither from other rows of version 0 nor from the beginning.
+#[test]
+fn auto_repeats_the_history_of_live() {
+    let taken_over = |positions: &[i64]| {
+        let mut stage = Stage::new(&[100]);
+        part(&mut stage).lineage = Lineage { generation: 1, position: Position(40) };
+        for (id, &position) in positions.iter().enumerate() {
+            stage.snapshot(id as u64, &[position]).parts[0].views[0] = view("a", 0);
+        }
+        stage
+    };
+    assert_eq!(shape(&taken_over(&[30, 40, 45]).planned(&s(50))), [row(50, 40, "snapshot 1")]);
+    let mut since = taken_over(&[40]);
+    since.snapshot(7, &[48]).parts[0].lineage = Lineage { generation: 1, position: Position(40) };
+    since.snapshot(8, &[49]).parts[0].lineage = Lineage { generation: 2, position: Position(44) };
+    assert_eq!(shape(&since.planned(&s(50))), [row(50, 48, "snapshot 7")]);
+    let why = taken_over(&[30, 45]).refused(&s(50), BaseChoice::Auto);
+    assert!(why.contains("t/0: live's rows were taken over from older definitions at position 40"), "{why}");
+    let named = taken_over(&[30]).from(&s(50), BaseChoice::Genesis).unwrap();
+    assert!(named.warnings.iter().any(|warning| warning.contains("they may differ")), "{:?}", named.warnings);
 }
 
 #[test]

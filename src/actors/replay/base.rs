@@ -186,6 +186,13 @@ impl<'a> Seeking<'a> {
                 self.live.identity.at
             ));
         }
+        if self.same && !self.live.lineage.is_whole() {
+            warnings.push(format!(
+                "{}: live's rows up to position {} were made by older definitions; from the beginning, the new ones make \
+                 them too, and they may differ",
+                self.live.identity.at, self.live.lineage.position
+            ));
+        }
         Ok(Chosen { base: Base::Genesis, from: start, time: None, part: None, warnings })
     }
 
