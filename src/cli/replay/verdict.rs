@@ -61,7 +61,7 @@ fn sum(verification: &Verification) -> String {
         [] => format!("{share} of the rows differ."),
         _ => format!(
             "{share} of the rows differ, also where the definition is that of live: {}. Folding the same events again \
-             gave other rows, so one of the two is wrong.",
+             gave other rows: another history made them, or one of the two is wrong.",
             broken.join(", ")
         ),
     }
@@ -162,8 +162,7 @@ fn done(status: &JobStatus) -> String {
 /// The job waits for a yes.
 pub fn needs_yes(status: &JobStatus, operator: &Operator) -> Failure {
     let id = status.id;
-    let why = status.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-    let message = format!("job {id} is verified and waits for a yes{why}; live is as it was");
+    let message = format!("job {id} is verified and waits for a yes; live is as it was");
     let kept =
         if operator.here { "it goes on from here when it is asked again" } else { "it keeps up with live meanwhile" };
     Failure::new(Code::NeedsYes, message).next(format!(
