@@ -191,9 +191,10 @@ fn compare(generation: &Generation, number: u64) {
     }
     let [rejected, behind, waiting, dead] = records();
     let (view, standing) = (ViewTag(0), Standing::Parked);
-    let first = HeldKey { view, key: b"acc-2".to_vec(), first: Offset(12), last: Offset(13), standing, count: 2 };
+    let first =
+        HeldKey { view, key: b"acc-2".to_vec(), first: Offset(12), last: Offset(13), standing, count: 2, waits: false };
     let (key, standing) = (b"acc-3".to_vec(), Standing::Waiting);
-    let second = HeldKey { key, first: Offset(14), last: Offset(14), standing, count: 1, ..first.clone() };
+    let second = HeldKey { key, first: Offset(14), last: Offset(14), standing, count: 1, waits: true, ..first.clone() };
     assert_eq!(generation.held_keys().unwrap(), [first, second]);
     assert_eq!(generation.held_of(view, b"acc-2", Offset(0), 9).unwrap(), [rejected, behind]);
     assert_eq!(generation.held_of(view, b"acc-3", Offset(0), 9).unwrap(), [waiting]);

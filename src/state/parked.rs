@@ -18,6 +18,8 @@ pub struct HeldKey {
     /// Of the first record: the others queue behind it.
     pub standing: Standing,
     pub count: u64,
+    /// Some of them wait, also when the first does not: whoever was to mark them as parked was interrupted.
+    pub waits: bool,
 }
 
 impl Generation {
@@ -28,14 +30,18 @@ impl Generation {
         let range = (keys::HELD_RANGE.0.to_vec(), Some(keys::HELD_RANGE.1.to_vec()));
         read.scan(keys::PARKED, range, false, |stored_key, stored| {
             let ParkedKey::Held { view, key, offset } = read.parked_key(stored_key)? else { return Ok(false) };
+            if !self.tags().contains(&view) {
+                return Ok(true);
+            }
+            let standing = held::decode_standing(stored)
+                .map_err(|error| read.malformed(&format!("key {}, offset {offset}", show_key(key)), &error))?;
+            let waits = standing == Standing::Waiting;
             match found.last_mut().filter(|last| last.view == view && last.key == key) {
-                Some(same) => (same.last, same.count) = (offset, same.count + 1),
-                None if self.tags().contains(&view) => {
-                    let standing = held::decode_standing(stored)
-                        .map_err(|error| read.malformed(&format!("key {}, offset {offset}", show_key(key)), &error))?;
-                    found.push(HeldKey { view, key: key.to_vec(), first: offset, last: offset, standing, count: 1 });
+                Some(same) => (same.last, same.count, same.waits) = (offset, same.count + 1, same.waits || waits),
+                None => {
+                    let (key, first, last) = (key.to_vec(), offset, offset);
+                    found.push(HeldKey { view, key, first, last, standing, count: 1, waits });
                 }
-                None => {}
             }
             Ok(true)
         })?;

@@ -157,10 +157,20 @@ impl From {
 
 /// Plays steps.
 pub fn play(stage: &Stage, steps: &[Step]) {
+    play_with(stage, steps, false);
+}
+
+/// The same with snapshots of a live that tries nothing again: an event that waits in a base is the new code's to decide.
+pub fn play_settled(stage: &Stage, steps: &[Step]) {
+    play_with(stage, steps, true);
+}
+
+fn play_with(stage: &Stage, steps: &[Step], settled: bool) {
     let mut writer = Writer::new(&stage.pen);
     for step in steps {
         if let Step::Snapshot(wait) = step {
             match wait {
+                _ if settled => stage.settle(),
                 None => stage.settle(),
                 Some(ms) => std::thread::sleep(Duration::from_millis(*ms)),
             }

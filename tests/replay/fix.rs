@@ -7,7 +7,7 @@ use segno::actors::plan::Policy;
 use segno::actors::replay::words::{Base, BaseChoice, DefinitionChange, JobAction, JobStatus, Phase};
 use segno::position::PartitionId;
 
-use crate::drama::{self, From, Step, cases, from, play, script};
+use crate::drama::{self, From, Step, cases, from, play_settled, script};
 use crate::oracle::{Code, Rows, Seen, all, whole};
 use crate::stage::{Setup, Stage};
 use crate::tape::Track;
@@ -209,11 +209,11 @@ fn case(
     let mut stage = Stage::new(pair.setup(setup, false));
     // A node that has folded nothing would begin under the new definitions at once.
     stage.pen.send("first", 0, &What::Add { n: 0, amount: 1 });
-    play(&stage, before);
+    play_settled(&stage, before);
     stage.settle();
     stage.restart_with(|setup| *setup = pair.setup(setup.clone(), true));
     // Live goes on under the code that made it.
-    play(&stage, after);
+    play_settled(&stage, after);
     stage.settle();
     let tracks = stage.pen.tracks().clone();
     let under_old = |tracks: &[Track]| {
@@ -264,7 +264,7 @@ fn case(
     check(&stage, &under_new(&tracks))?;
     // What comes then is folded by the new code, and by the old one when it is brought back.
     let Some(then) = then else { return Ok(()) };
-    play(&stage, then);
+    play_settled(&stage, then);
     stage.settle();
     let tracks = stage.pen.tracks().clone();
     check(&stage, &under_new(&tracks))?;

@@ -194,8 +194,12 @@ impl Model {
         for ((view, key, offset), record) in places {
             let view = ViewTag(*view as u16);
             match found.last_mut().filter(|last| last.view == view && last.key == *key) {
-                Some(same) => (same.last, same.count) = (Offset(*offset), same.count + 1),
+                Some(same) => {
+                    (same.last, same.count) = (Offset(*offset), same.count + 1);
+                    same.waits |= record.standing == Standing::Waiting;
+                }
                 None => found.push(HeldKey {
+                    waits: record.standing == Standing::Waiting,
                     view,
                     key: key.clone(),
                     first: Offset(*offset),

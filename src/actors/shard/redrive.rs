@@ -80,6 +80,8 @@ impl Redrive {
         if waiting.is_empty() {
             return Ok((delta, if self.parking { Next::Parked } else { Next::Drained(self.through) }));
         }
+        // A crash may have come between the parking of the head and that of what queues behind it.
+        self.parking |= waiting[0].standing == Standing::Parked;
         if self.parking {
             self.park_behind(waiting, &mut delta);
             return Ok((delta, Next::More));
