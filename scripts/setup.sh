@@ -32,7 +32,10 @@ check_components() { # rustup's minimal profile leaves these out
 }
 
 has() { command -v "$1" >/dev/null; }
-any_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ]; }
+any_libclang() { # libclang-cpp lies beside it and is of no use to bindgen
+    compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null ||
+        compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ]
+}
 java_17() {
     has javac && [ "$(javac -version 2>&1 | sed 's/^javac \([0-9]*\).*/\1/')" -ge 17 ] 2>/dev/null
 }
