@@ -53,11 +53,10 @@ impl Generation {
         metrics
     }
 
-    /// Bytes of the files that hold the generation's rows. Those that it shares with a snapshot count in both.
-    pub fn bytes_on_disk(&self) -> u64 {
-        let families = FAMILIES.iter().filter_map(|name| self.db.cf_handle(name));
-        families
-            .map(|family| self.db.property_int_value_cf(family, LIVE_SST_FILES_SIZE).ok().flatten().unwrap_or(0))
-            .sum()
+    /// Bytes of the generation's rows: in files, of which those that it shares with a snapshot count in both, and not yet
+    /// in files, where they take more.
+    pub fn bytes(&self) -> u64 {
+        let metrics = self.metrics();
+        metrics.files + metrics.memtables
     }
 }

@@ -6,6 +6,7 @@ mod fix;
 mod identity;
 mod jobs;
 mod oracle;
+mod plans;
 mod pure;
 mod refuse;
 mod stage;

@@ -39,7 +39,11 @@ impl NodeShared {
             disk_free: store.free_bytes().map_err(failed)?,
             rate: self.measured_rate(),
         };
-        plan::plan(&context, request)
+        let mut plan = plan::plan(&context, request)?;
+        if plan.seconds.is_none() {
+            plan.seconds = self.tried_rate(&plan).map(|rate| plan.seconds_at(rate));
+        }
+        Ok(plan)
     }
 
     /// Whether the wanted definitions can read what a snapshot holds; looks at the first rows of every view.
@@ -98,7 +102,7 @@ fn topic_context(topic: &Arc<TopicShared>) -> TopicContext {
             last: generation.last(),
             views: generation.views().to_vec(),
             books,
-            bytes: generation.bytes_on_disk(),
+            bytes: generation.bytes(),
         }
     };
     TopicContext {

@@ -19,7 +19,7 @@ use crate::streams::{Limit, Log};
 use crate::views::Definitions;
 
 /// Rebuilds that run side by side: enough to keep every core busy, and no more, for each has its share of the memory.
-fn side_by_side() -> usize {
+pub fn side_by_side() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
 }
 

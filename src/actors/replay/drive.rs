@@ -122,7 +122,8 @@ async fn prepare(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> 
     }
     catch_up(node, workers).await?;
     let folded = job.folded();
-    let rate = (folded > ENOUGH_TO_TELL).then(|| folded as f64 / begun.elapsed().as_secs_f64().max(1e-3));
+    let free = folded > ENOUGH_TO_TELL && job.record().plan.request.rate.is_none();
+    let rate = free.then(|| folded as f64 / begun.elapsed().as_secs_f64().max(1e-3));
     job.change(store, |record| (record.phase, record.rate) = (Phase::Verifying, rate))?;
     let compared = verify::verify(node, job, workers).await?;
     let identical = compared.must_be_identical.clone();

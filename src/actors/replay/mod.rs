@@ -2,7 +2,7 @@
 //!
 //! * [`words`]: what is asked, planned and seen.
 //! * [`since`]: reads "since when". [`cut`]: which position that is in each partition. [`plan`](mod@plan): what a replay
-//!   would do, or why it cannot be done; `standing`, `base` and `disk` are its parts.
+//!   would do, or why it cannot be done; `standing`, `base`, `disk` and `trial` are its parts.
 //! * [`record`], [`job`], [`jobs`]: a job, durable and in memory, and all of them.
 //! * [`drive`]: from phase to phase. [`build`]: makes the new generations. [`worker`], [`rebuild`], [`gate`]: fill them.
 //!   [`governor`]: holds them back for live's sake.
@@ -27,6 +27,7 @@ pub mod rollback;
 pub mod since;
 pub mod snapshots;
 mod standing;
+mod trial;
 pub mod verify;
 pub mod words;
 pub mod worker;

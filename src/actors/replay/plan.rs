@@ -33,7 +33,7 @@ pub struct PlanContext<'a> {
     pub compatible: &'a (dyn Fn(u64, &TopicPartition) -> Result<(), String> + Sync),
     /// Bytes free where the data directory lies.
     pub disk_free: u64,
-    /// Records a second of the last replay, or of live; `None` when neither has been measured.
+    /// Records a second of the last replay; `None` when none has been measured.
     pub rate: Option<f64>,
 }
 
@@ -60,7 +60,7 @@ pub struct LivePartition {
     pub views: Vec<StoredView>,
     /// The sum over its views.
     pub books: Books,
-    /// What it takes on the disk.
+    /// What it takes on the disk, or will when it is flushed.
     pub bytes: u64,
 }
 
@@ -104,9 +104,7 @@ pub fn plan(context: &PlanContext<'_>, request: &ReplayRequest) -> Result<Replay
     let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
     let records = partitions().map(|partition| partition.records).sum();
     let bytes = partitions().map(|partition| partition.bytes).sum();
-    let cap = request.rate.map_or(f64::INFINITY, |rate| rate as f64);
-    let seconds = context.rate.filter(|rate| *rate > 0.0).map(|rate| records as f64 / rate.min(cap));
-    Ok(ReplayPlan {
+    let mut plan = ReplayPlan {
         time: match since {
             Since::Time(time) => Some(time),
             Since::Positions(_) | Since::Beginning => None,
@@ -116,11 +114,13 @@ pub fn plan(context: &PlanContext<'_>, request: &ReplayRequest) -> Result<Replay
         records,
         bytes,
         exact,
-        seconds,
+        seconds: None,
         disk_needed: disk.needed(),
         disk_free: context.disk_free,
         warnings,
-    })
+    };
+    plan.seconds = context.rate.filter(|rate| *rate > 0.0).map(|rate| plan.seconds_at(rate));
+    Ok(plan)
 }
 
 /// The topics that the request is about, in the order of the node.

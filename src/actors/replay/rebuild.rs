@@ -7,7 +7,7 @@
 //! * `quiet`: low priority, so that live comes first.
 
 mod inline;
-mod quiet;
+pub mod quiet;
 mod redrives;
 
 use std::sync::mpsc::{self, RecvTimeoutError};

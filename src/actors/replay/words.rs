@@ -83,7 +83,8 @@ pub struct ReplayPlan {
     pub bytes: Option<u64>,
     /// `records` and `bytes` were counted and not estimated.
     pub exact: bool,
-    /// At the rate of the last replay, or of live; `None` when neither has been measured.
+    /// At the rate of the last replay that ran freely, else of a trial that was made for this plan; `None` where neither
+    /// can tell.
     pub seconds: Option<f64>,
     /// Bytes that the new generations are expected to take.
     pub disk_needed: u64,
@@ -91,6 +92,14 @@ pub struct ReplayPlan {
     pub disk_free: u64,
     /// What the operator should know before going on.
     pub warnings: Vec<String>,
+}
+
+impl ReplayPlan {
+    /// How long reading takes at `rate` records a second, or at the request's cap if that is lower.
+    pub fn seconds_at(&self, rate: f64) -> f64 {
+        let cap = self.request.rate.map_or(f64::INFINITY, |cap| cap as f64);
+        self.records as f64 / rate.min(cap)
+    }
 }
 
 /// One topic of a plan.

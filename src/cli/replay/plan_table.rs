@@ -98,7 +98,7 @@ fn costs(plan: &ReplayPlan) -> String {
     let exact = if plan.exact { "counted" } else { "estimated" };
     let time = match plan.seconds {
         Some(time) => format!("about {} at the measured rate", seconds(time)),
-        None => "how long is not known: no rate has been measured yet".to_owned(),
+        None => "how long is not known: too little is read to measure a rate".to_owned(),
     };
     let short = if plan.disk_needed > plan.disk_free { "  NOT ENOUGH" } else { "" };
     format!(
