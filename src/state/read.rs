@@ -235,3 +235,25 @@ impl ViewRows<'_> {
         self.entries.status().map_err(|error| self.generation.rocks(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::TopicPartition;
+    use crate::state::{Identity, Store, StoreOptions};
+
+    /// Between a commit's write and its publication, as a reader may come upon it.
+    #[test]
+    fn what_a_reader_has_seen_is_applied_for_whoever_asks_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), StoreOptions::default()).unwrap();
+        let identity = Identity { at: TopicPartition::new("t", 0), cluster: "c".to_owned(), partitions: 1 };
+        let generation = store.open_generation(&identity, &[]).unwrap();
+        let mut written = Vec::new();
+        Progress { position: Position(7), last: None }.encode(&mut written);
+        generation.db.put_cf(generation.family(keys::META).unwrap(), keys::meta_position(), written).unwrap();
+        assert_eq!(generation.applied(), Position::ZERO, "not published");
+        assert_eq!(generation.snapshot_read().position().unwrap(), Position(7));
+        assert_eq!(generation.applied(), Position(7));
+    }
+}
