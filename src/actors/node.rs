@@ -48,7 +48,7 @@ pub struct NodeShared {
     pub(super) me: Weak<NodeShared>,
     pub(super) parts: NodeParts,
     pub(super) jobs: Jobs,
-    /// Held while a job is begun, so that there is one at a time.
+    /// Held while a job is begun, resumed or ended by an operator, so that there is one at a time.
     pub(super) beginning: Mutex<()>,
     /// Set when whoever reads the log for a question has to end.
     pub(super) questions_end: Arc<AtomicBool>,

@@ -199,6 +199,16 @@ impl TopicShared {
         self.serving.send_replace(serving);
     }
 
+    /// Puts other sets of generations in the place of those that serve some topics. Nobody who has seen one of them sees
+    /// an old one of another topic after that: each topic's readers wait until those behind it are switched.
+    pub fn switch_all(next: &[(Arc<TopicShared>, Arc<Serving>)]) {
+        let Some(((topic, serving), rest)) = next.split_first() else { return };
+        topic.serving.send_modify(|served| {
+            TopicShared::switch_all(rest);
+            *served = serving.clone();
+        });
+    }
+
     /// Begins to make durable what is applied.
     pub fn begin_flushing(&self) {
         let serving = self.serving();

@@ -145,11 +145,17 @@ impl Store {
 
     /// Bytes that this process may still write on the disk where the data directory lies.
     pub fn free_bytes(&self) -> Result<u64, Error> {
-        free_bytes(&self.root.path)
+        let found = disk(&self.root.path)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    /// Bytes of that disk, whether they are free or not.
+    pub fn disk_bytes(&self) -> Result<u64, Error> {
+        let found = disk(&self.root.path)?;
+        Ok(found.f_blocks.saturating_mul(found.f_frsize))
     }
 }
 
-fn free_bytes(path: &Path) -> Result<u64, Error> {
-    let found = rustix::fs::statvfs(path).map_err(|error| Error::io(path, error.into()))?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+fn disk(path: &Path) -> Result<rustix::fs::StatVfs, Error> {
+    rustix::fs::statvfs(path).map_err(|error| Error::io(path, error.into()))
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use segno::actors::handle::{Node, Row, ViewStatus};
 use segno::actors::plan::{
@@ -19,6 +19,7 @@ use segno::streams::decode::{DecodeOptions, Format};
 use segno::streams::{Limit, Log, Prefetch};
 use segno::views::Definition;
 
+use crate::copy::copy_dir;
 use crate::oracle::{ATTEMPTS, Seen};
 use crate::tape::Pen;
 pub use crate::tape::TOPIC;
@@ -32,9 +33,13 @@ pub struct Setup {
     pub policy: Policy,
     pub history: History,
     pub retry: Duration,
+    pub fold_time_limit: Duration,
     pub replay: ReplayOptions,
+    pub snapshots: SnapshotOptions,
     pub views: Vec<Arc<dyn Definition>>,
     pub previous: Vec<Arc<dyn Definition>>,
+    /// Another topic, and its views.
+    pub beside: Option<(&'static str, Arc<dyn Definition>)>,
     pub consume: bool,
 }
 
@@ -55,9 +60,13 @@ impl Setup {
             policy: Policy::default(),
             history: History::Complete,
             retry: Duration::from_millis(1),
+            fold_time_limit: Duration::from_secs(2),
             replay: ReplayOptions { epoch_records: 16, memory: 16 << 20, ..ReplayOptions::default() },
+            // None by themselves.
+            snapshots: SnapshotOptions { records: 0, interval: None, ..SnapshotOptions::default() },
             views: views.to_vec(),
             previous: Vec::new(),
+            beside: None,
             consume: true,
         }
     }
@@ -72,6 +81,8 @@ impl Setup {
 pub struct Stage {
     pub pen: Pen,
     pub setup: Setup,
+    /// For looking over the node's shoulder.
+    pub store: Weak<Store>,
     running: Option<Running>,
     runtime: Option<tokio::runtime::Runtime>,
     dir: tempfile::TempDir,
@@ -86,7 +97,26 @@ impl Stage {
         let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let data = dir.path().join("life-0");
         let pen = Pen::new(setup.partitions);
-        let mut stage = Stage { pen, setup, running: None, runtime: None, dir, data, lives: 0 };
+        if let Some((topic, _)) = &setup.beside {
+            pen.log.create_topic(topic, setup.partitions);
+        }
+        let mut stage = Stage { pen, setup, store: Weak::new(), running: None, runtime: None, dir, data, lives: 0 };
+        stage.start();
+        stage
+    }
+
+    /// What a kill at this moment would leave.
+    pub fn copy(&self) -> tempfile::TempDir {
+        let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
+        copy_dir(&self.data, &dir.path().join("life-0"));
+        dir
+    }
+
+    /// A node that only looks at such a copy.
+    pub fn looking_at(&self, dir: tempfile::TempDir) -> Stage {
+        let (data, pen) = (dir.path().join("life-0"), self.pen.clone());
+        let setup = Setup { consume: false, ..self.setup.clone() };
+        let mut stage = Stage { pen, setup, store: Weak::new(), running: None, runtime: None, dir, data, lives: 0 };
         stage.start();
         stage
     }
@@ -97,34 +127,31 @@ impl Stage {
 
     pub fn try_start(&mut self) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let options = StoreOptions {
-            durability: Durability::Log,
-            block_cache: 8 << 20,
-            memtables: 16 << 20,
-            compression: Compression::Lz4,
-            max_open_files: 64,
-        };
-        let store = Store::open(&self.data, options).map_err(|error| error.to_string())?;
+        let store = self.open_store()?;
+        self.store = Arc::downgrade(&store);
         let setup = &self.setup;
+        let topic = |name: &str, views: &[Arc<dyn Definition>], previous: &[Arc<dyn Definition>]| TopicPlan {
+            name: name.to_owned(),
+            decoder: DecodeOptions { format: Format::Json, max_key_bytes: 1024 },
+            policy: setup.policy,
+            history: setup.history,
+            views: views.into(),
+            previous: previous.into(),
+        };
+        let mut topics = vec![topic(TOPIC, &setup.views, &setup.previous)];
+        topics.extend(setup.beside.iter().map(|(name, view)| topic(name, std::slice::from_ref(view), &[])));
         let plan = NodePlan {
             name: "stage".to_owned(),
             log: Arc::new(self.pen.log.clone()),
             store,
-            topics: vec![TopicPlan {
-                name: TOPIC.to_owned(),
-                decoder: DecodeOptions { format: Format::Json, max_key_bytes: 1024 },
-                policy: setup.policy,
-                history: setup.history,
-                views: Arc::from(setup.views.clone()),
-                previous: Arc::from(setup.previous.clone()),
-            }],
+            topics,
             flow: FlowOptions {
                 placement: setup.placement,
                 shards_per_partition: 2,
                 batch: Limit { records: setup.batch, bytes: 1 << 20 },
                 credit_records: 4 * setup.batch,
                 credit_bytes: 8 << 20,
-                fold_time_limit: Duration::from_secs(2),
+                fold_time_limit: setup.fold_time_limit,
                 own_shard_limit: 64,
                 residency: 1 << 20,
                 prefetch: Prefetch { bytes: 1 << 20 },
@@ -132,7 +159,7 @@ impl Stage {
             retry: RetryOptions { attempts: ATTEMPTS, initial: setup.retry, factor: 2.0, max: setup.retry * 8 },
             flush: FlushOptions { interval: Duration::from_millis(20), size: 1 << 20 },
             replay: setup.replay,
-            snapshots: SnapshotOptions { records: 0, interval: None, ..SnapshotOptions::default() },
+            snapshots: setup.snapshots,
             audit: AuditOptions { keys_per_minute: 0 },
             consume: setup.consume,
         };
@@ -140,6 +167,18 @@ impl Stage {
         self.running = Some(running);
         self.runtime = Some(runtime);
         Ok(())
+    }
+
+    /// The store, while no node has it.
+    pub fn open_store(&self) -> Result<Arc<Store>, String> {
+        let options = StoreOptions {
+            durability: Durability::Log,
+            block_cache: 8 << 20,
+            memtables: 16 << 20,
+            compression: Compression::Lz4,
+            max_open_files: 64,
+        };
+        Store::open(&self.data, options).map_err(|error| error.to_string())
     }
 
     pub fn node(&self) -> &Arc<dyn Node> {
@@ -326,49 +365,4 @@ pub fn seen(row: &Row) -> (String, Seen) {
     let key = String::from_utf8(row.key.clone()).unwrap();
     let json = serde_json::from_str(row.json.get()).unwrap();
     (key, Seen { json, offset: row.offset.0, time: row.timestamp.0 })
-}
-
-/// Copies a directory that changes meanwhile, again until what was copied may be of one moment: no file came or went, no
-/// table was being written, and the control store, which says how the generations belong together, stood still.
-fn copy_dir(from: &Path, to: &Path) {
-    for _ in 0..400 {
-        let _ = std::fs::remove_dir_all(to);
-        let (before, control) = (files(from), stamps(&from.join("control")));
-        for file in &before {
-            let target = to.join(file);
-            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-            let _ = std::fs::copy(from.join(file), &target);
-        }
-        let length = |root: &Path, file: &Path| std::fs::metadata(root.join(file)).map(|meta| meta.len()).ok();
-        let is_table = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "sst");
-        let whole = before.iter().filter(is_table).all(|file| length(from, file) == length(to, file));
-        if whole && files(from) == before && stamps(&from.join("control")) == control {
-            return;
-        }
-    }
-    panic!("{} never holds still", from.display());
-}
-
-/// All files below a directory.
-fn files(root: &Path) -> Vec<PathBuf> {
-    let (mut found, mut open) = (Vec::new(), vec![root.to_path_buf()]);
-    while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => open.push(entry.path()),
-                _ => found.push(entry.path().strip_prefix(root).unwrap().to_path_buf()),
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
-/// Size and time of every file.
-fn stamps(root: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
-    let stamp = |file: PathBuf| {
-        let meta = std::fs::metadata(root.join(&file)).ok();
-        (file, meta.as_ref().map_or(0, |meta| meta.len()), meta.and_then(|meta| meta.modified().ok()))
-    };
-    files(root).into_iter().map(stamp).collect()
 }

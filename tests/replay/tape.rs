@@ -46,6 +46,7 @@ impl Track {
 #[derive(Clone)]
 pub struct Pen {
     pub log: Memory,
+    topic: &'static str,
     tracks: Arc<Mutex<Vec<Track>>>,
 }
 
@@ -53,7 +54,18 @@ impl Pen {
     pub fn new(partitions: u32) -> Pen {
         let log = Memory::new();
         log.create_topic(TOPIC, partitions);
-        Pen { log, tracks: Arc::new(Mutex::new(vec![Track::default(); partitions as usize])) }
+        Pen::of(&log, TOPIC, partitions)
+    }
+
+    /// For a topic that is there.
+    fn of(log: &Memory, topic: &'static str, partitions: u32) -> Pen {
+        let tracks = Arc::new(Mutex::new(vec![Track::default(); partitions as usize]));
+        Pen { log: log.clone(), topic, tracks }
+    }
+
+    /// For another topic of the same log, with as many partitions.
+    pub fn beside(&self, topic: &'static str) -> Pen {
+        Pen::of(&self.log, topic, self.tracks().len() as u32)
     }
 
     pub fn tracks(&self) -> MutexGuard<'_, Vec<Track>> {
@@ -70,13 +82,13 @@ impl Pen {
             timestamp: Some(time),
             ..NewRecord::default()
         };
-        let appended = self.log.append(TOPIC, vec![record]).unwrap()[0];
+        let appended = self.log.append(self.topic, vec![record]).unwrap()[0];
         let track = &mut tracks[appended.partition.0 as usize];
         let offset = appended.offset.0;
         assert!(offset >= track.end);
         track.end = offset + 1;
         track.records.push(Written { offset, time, key: key.to_owned(), what: what.clone() });
-        let mut token = PositionVector::new(TOPIC);
+        let mut token = PositionVector::new(self.topic);
         token.raise(appended.partition, appended.offset.next());
         token
     }
@@ -84,7 +96,7 @@ impl Pen {
     pub fn gap(&self, partition: u32, offsets: u64) {
         let mut tracks = self.tracks();
         let partition = partition % tracks.len() as u32;
-        self.log.push_gap(&TopicPartition::new(TOPIC, partition), offsets);
+        self.log.push_gap(&TopicPartition::new(self.topic, partition), offsets);
         tracks[partition as usize].end += offsets;
     }
 
@@ -94,7 +106,7 @@ impl Pen {
     }
 
     pub fn token(&self, mut position: impl FnMut(&Track) -> u64) -> PositionVector {
-        let mut token = PositionVector::new(TOPIC);
+        let mut token = PositionVector::new(self.topic);
         for (number, track) in (0u32..).zip(self.tracks().iter()) {
             token.raise(PartitionId(number), Position(position(track)));
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cut;
+use super::footing;
 use super::job::now;
 use super::plan::{self, KnownPart, KnownSnapshot, LivePartition, PlanContext, TopicContext};
 use super::rollback;
@@ -78,7 +79,7 @@ impl NodeShared {
     }
 
     /// Runs `ask` away from the runtime's threads.
-    fn asking<T: Send + 'static>(
+    pub(super) fn asking<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Arc<NodeShared>) -> Result<T, ReplayError> + Send + 'static,
     ) -> BoxFuture<'_, Result<T, ReplayError>> {
@@ -221,7 +222,16 @@ impl Admin for NodeShared {
     }
 
     fn delete_snapshot(&self, id: u64) -> BoxFuture<'_, Result<(), ReplayError>> {
-        self.asking(move |node| node.parts.store.delete_snapshot(id).map_err(|error| snapshot_error(id, error)))
+        self.asking(move |node| {
+            let _alone = node.alone();
+            if let Some(job) = footing::held_by(&node.jobs, id) {
+                return Err(ReplayError::NotNow(format!(
+                    "job {job} has yet to take its rows from snapshot {id}: delete it after that, or cancel the job with \
+                     `segno replay cancel {job}`"
+                )));
+            }
+            node.parts.store.delete_snapshot(id).map_err(|error| snapshot_error(id, error))
+        })
     }
 
     fn verify(&self) -> BoxFuture<'_, Result<Vec<ViewCheck>, ReplayError>> {

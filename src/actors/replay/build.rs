@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::drive::Halt;
+use super::footing;
 use super::job::{Job, UnderWay};
 use super::rebuild::RebuildOptions;
 use super::record::{JobRecord, ShadowRecord};
-use super::words::{Base, JobKind, PartitionReplay};
+use super::words::{Base, JobKind};
 use super::worker::Worker;
 use crate::actors::inheritance;
 use crate::actors::node::NodeShared;
@@ -117,7 +118,7 @@ fn open_generation(
     {
         return Ok(generation);
     }
-    let plan = partition(record, shadow);
+    let plan = footing::partition(record, shadow);
     let plan = plan.ok_or_else(|| Halt::Failed(format!("{} is missing in the job's plan", shadow.at())))?;
     let source = match plan.base {
         Base::Genesis | Base::Empty => Source::Nothing { position: plan.from },
@@ -138,11 +139,6 @@ fn open_generation(
         state::Error::Incompatible { .. } => Halt::Failed(format!("{error}; start it again with `--base genesis`")),
         error => error.into(),
     })
-}
-
-fn partition<'a>(record: &'a JobRecord, shadow: &ShadowRecord) -> Option<&'a PartitionReplay> {
-    let topic = record.plan.topics.iter().find(|topic| topic.topic == shadow.topic)?;
-    topic.partitions.iter().find(|partition| partition.partition == shadow.partition)
 }
 
 /// How many records the rebuild that is farthest behind has to fold until it is where live is.

@@ -64,13 +64,17 @@ pub async fn cut_over(
         Ok(()) => at_the_barrier(node, job, &barrier.topics, &workers, &identical).await,
         Err(error) => Err(error.into()),
     };
-    let generations: Vec<Arc<Generation>> = workers.iter().map(|worker| worker.generation().clone()).collect();
+    let next = match &switched {
+        // First of all, for readers of one topic may look at the other next.
+        Ok(()) => switch_readers(&record, &barrier.topics, &workers),
+        Err(_) => Ok(as_it_was(&barrier.topics)),
+    };
     for worker in workers {
         worker.finish().await;
     }
-    let started = match &switched {
-        Ok(()) => start_new(node, &record, &barrier.topics, generations).await,
-        Err(_) => start_again(node, &barrier.topics).await,
+    let started = match next {
+        Ok(next) => begin_all(node, next).await,
+        Err(reason) => Err(reason),
     };
     if switched.is_ok() && started.is_ok() {
         super::snapshots::after_cut_over(node, &record);
@@ -125,14 +129,15 @@ async fn at_the_barrier(
     let switches: Vec<Switch> =
         workers.iter().map(|worker| Switch { at: worker.at().clone(), to: worker.generation().number() }).collect();
     let at = now();
-    let done = job.with(|record| {
-        (record.phase, record.ended, record.reason) = (Phase::Done, Some(at), None);
-    });
-    let store = node.parts.store.clone();
-    let (id, bytes) = (done.id, done.encode());
-    let decided = tokio::task::spawn_blocking(move || store.cut_over(&switches, at, (id, &bytes))).await;
+    let (store, deciding) = (node.parts.store.clone(), job.clone());
+    let decide = move || {
+        let done = |record: &mut JobRecord| {
+            (record.phase, record.ended, record.reason) = (Phase::Done, Some(at), None);
+        };
+        deciding.decide(done, |done| store.cut_over(&switches, at, (done.id, &done.encode())))
+    };
+    let decided = tokio::task::spawn_blocking(decide).await;
     decided.map_err(|error| Halt::Failed(format!("the decision could not be stored: {error}")))??;
-    job.adopt(done);
     Ok(())
 }
 
@@ -167,7 +172,7 @@ async fn reach(worker: &Worker, position: Position, live: Arc<Generation>, same:
     let compared = tokio::task::spawn_blocking(move || unequal(&at, &live, &new)).await;
     match compared.map_err(|error| Halt::Failed(format!("the comparison failed: {error}")))?? {
         None => Ok(()),
-        Some(view) => Err(Halt::Failed(differs_all_the_same(&view))),
+        Some(view) => Err(Halt::Void(differs_all_the_same(&view))),
     }
 }
 
@@ -201,16 +206,15 @@ fn unequal(at: &TopicPartition, live: &Generation, new: &Generation) -> Result<O
     Ok(None)
 }
 
-/// Puts the new generations in the place of the old ones and starts them.
-async fn start_new(
-    node: &Arc<NodeShared>,
-    record: &JobRecord,
-    topics: &[Arc<TopicShared>],
-    generations: Vec<Arc<Generation>>,
-) -> Result<(), String> {
+/// What serves a topic next, to be started.
+type Next = (Arc<TopicShared>, Arc<Serving>);
+
+/// Puts the new generations in the place of the old ones, of all topics at once.
+fn switch_readers(record: &JobRecord, topics: &[Arc<TopicShared>], workers: &[Worker]) -> Result<Vec<Next>, String> {
+    let mut next = Vec::with_capacity(topics.len());
     for topic in topics {
-        let of = |generation: &&Arc<Generation>| *generation.at().topic == *topic.name();
-        let mut own: Vec<Arc<Generation>> = generations.iter().filter(of).cloned().collect();
+        let own = workers.iter().filter(|worker| *worker.at().topic == *topic.name());
+        let mut own: Vec<Arc<Generation>> = own.map(|worker| worker.generation().clone()).collect();
         own.sort_by_key(|generation| generation.at().partition);
         let definitions = build::definitions(record, topic).map_err(|halt| format!("{halt:?}"))?;
         let mode = match topic.serving().mode {
@@ -218,15 +222,15 @@ async fn start_new(
             Mode::Running | Mode::Frozen(_) => Mode::Running,
         };
         let pending = pending(&definitions, &topic.parts.wanted);
-        let serving = Arc::new(Serving::new(&topic.parts, definitions, own, mode, pending));
-        topic.switch_to(serving.clone());
-        begin(node, topic, &serving).await?;
+        next.push((topic.clone(), Arc::new(Serving::new(&topic.parts, definitions, own, mode, pending))));
     }
-    Ok(())
+    TopicShared::switch_all(&next);
+    Ok(next)
 }
 
-/// Starts the old generations again, where they stand.
-async fn start_again(node: &Arc<NodeShared>, topics: &[Arc<TopicShared>]) -> Result<(), String> {
+/// The old generations of what was stopped, where they stand.
+fn as_it_was(topics: &[Arc<TopicShared>]) -> Vec<Next> {
+    let mut next = Vec::with_capacity(topics.len());
     for topic in topics {
         let old = topic.serving();
         if old.mode != Mode::Running {
@@ -234,11 +238,19 @@ async fn start_again(node: &Arc<NodeShared>, topics: &[Arc<TopicShared>]) -> Res
         }
         let (definitions, pending) = (old.definitions.clone(), old.pending.clone());
         let serving = Serving::new(&topic.parts, definitions, old.generations(), Mode::Running, pending);
-        let serving = Arc::new(serving);
-        topic.switch_to(serving.clone());
-        begin(node, topic, &serving).await?;
+        next.push((topic.clone(), Arc::new(serving)));
     }
-    Ok(())
+    TopicShared::switch_all(&next);
+    next
+}
+
+/// Starts them all; one that cannot be started does not keep the others from it. Answers the first reason.
+async fn begin_all(node: &Arc<NodeShared>, next: Vec<Next>) -> Result<(), String> {
+    let mut begun = Ok(());
+    for (topic, serving) in next {
+        begun = begun.and(begin(node, &topic, &serving).await);
+    }
+    begun
 }
 
 /// Starts the actors of a topic, unless the node stops: then the next start does.

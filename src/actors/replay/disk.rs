@@ -1,10 +1,27 @@
-//! How much the new generations are expected to take on the disk.
+//! How much the new generations are expected to take on the disk, and what they have to leave.
 
 use super::plan::{LivePartition, TopicContext};
 use super::words::{Base, PartitionReplay, ReplayError, TopicReplay};
+use crate::state::Store;
 
 /// Where the log does not tell its bytes: rows still to come are taken for at most so many times those that are there.
 const GROWTH: u64 = 10;
+
+/// So much is left for live, which shares the disk, and on a small disk an eighth of it.
+const LEFT: u64 = 256 << 20;
+
+/// Says so when the disk is as good as full.
+pub(super) fn full(store: &Store) -> Option<String> {
+    let (free, whole) = (store.free_bytes().ok()?, store.disk_bytes().ok()?);
+    let left = LEFT.min(whole / 8);
+    (free < left).then(|| {
+        format!(
+            "{free} bytes are free on the disk that holds {}, and a replay leaves {left} for live to go on: what was built is \
+             thrown away; make room, and resume the job",
+            store.path().display()
+        )
+    })
+}
 
 /// What is needed, summed up.
 #[derive(Default)]

@@ -8,11 +8,13 @@ use futures_util::future::join_all;
 
 use super::build;
 use super::cutover;
+use super::disk;
+use super::footing;
 use super::governor;
 use super::job::{Job, now};
 use super::rebuild::RunEnd;
 use super::verify;
-use super::words::{JobKind, Phase, Verification};
+use super::words::{JobKind, Phase, ReplayError, Verification};
 use super::worker::Worker;
 use crate::actors::node::NodeShared;
 use crate::actors::plan::Fatal;
@@ -38,6 +40,8 @@ pub enum Halt {
     Stopping,
     /// Says why, and what can be done.
     Failed(String),
+    /// The same, and what was built is not to be gone on with.
+    Void(String),
 }
 
 impl From<Fatal> for Halt {
@@ -52,12 +56,32 @@ impl From<state::Error> for Halt {
     }
 }
 
+/// Whoever holds it drives the job; also when that ends by a panic, nobody waits for it in vain.
+pub struct Driver(Arc<Job>);
+
+impl Driver {
+    pub fn of(job: Arc<Job>) -> Driver {
+        job.set_driven(true);
+        Driver(job)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.set_driven(false);
+    }
+}
+
 /// Drives a job to its end. Spawned; nobody waits for it but a stop or a cancel.
-pub async fn drive(node: Arc<NodeShared>, job: Arc<Job>) {
+pub async fn drive(node: Arc<NodeShared>, driver: Driver) {
+    let job = &driver.0;
     let id = job.id();
-    let ended = match run(&node, &job).await {
+    let ended = match run(&node, job).await {
         // Whoever stops the gate has said why.
         Err(Halt::Stopping) if job.cancelled() => Err(Halt::Cancelled),
+        Err(Halt::Stopping) => Err(job.given_up().map_or(Halt::Stopping, Halt::Void)),
+        // Whatever it was, live shares the disk.
+        Err(Halt::Failed(reason)) if disk::full(&node.parts.store).is_some() => Err(Halt::Void(reason)),
         ended => ended,
     };
     let store = &node.parts.store;
@@ -69,14 +93,18 @@ pub async fn drive(node: Arc<NodeShared>, job: Arc<Job>) {
         }
         Err(Halt::Stopping) => Ok(()),
         Err(Halt::Cancelled) => {
-            build::discard(store, &job);
+            build::discard(store, job);
             tracing::info!(job = id, "cancelled; live is as it was");
             job.change(store, |record| {
                 (record.phase, record.ended) = (Phase::Cancelled, Some(now()));
                 record.reason = None;
             })
         }
-        Err(Halt::Failed(reason)) => {
+        Err(halt @ (Halt::Failed(_) | Halt::Void(_))) => {
+            if let Halt::Void(_) = halt {
+                build::discard(store, job);
+            }
+            let (Halt::Failed(reason) | Halt::Void(reason)) = halt else { return };
             tracing::error!(job = id, reason, "the replay failed; live is as it was");
             job.change(store, |record| {
                 (record.phase, record.ended) = (Phase::Failed, Some(now()));
@@ -87,7 +115,6 @@ pub async fn drive(node: Arc<NodeShared>, job: Arc<Job>) {
     if let Err(error) = halted {
         tracing::error!(job = id, %error, "how the job ended could not be stored; it goes on at the next start");
     }
-    job.set_driven(false);
 }
 
 async fn run(node: &Arc<NodeShared>, job: &Arc<Job>) -> Result<(), Halt> {
@@ -96,6 +123,15 @@ async fn run(node: &Arc<NodeShared>, job: &Arc<Job>) -> Result<(), Halt> {
         (record.phase, record.reason, record.ended) = (Phase::Building, None, None);
         record.verification = None;
     })?;
+    let (looking, record) = (store.clone(), job.record());
+    let stands = tokio::task::spawn_blocking(move || footing::check(&looking, &record)).await;
+    stands.map_err(|error| Halt::Failed(error.to_string()))?.map_err(|error| match error {
+        ReplayError::NotNow(why) => Halt::Void(why),
+        error => Halt::Failed(error.to_string()),
+    })?;
+    if let Some(why) = disk::full(&store) {
+        return Err(Halt::Void(why));
+    }
     let workers = build::open(node, job).await?;
     let governor = tokio::spawn(governor::govern(node.clone(), job.clone()));
     let built = prepare(node, job, &workers).await;
@@ -118,9 +154,9 @@ async fn prepare(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> 
     let store = &node.parts.store;
     let begun = Instant::now();
     while build::behind(node, workers) > CLOSE {
-        catch_up(node, workers).await?;
+        catch_up(node, job, workers).await?;
     }
-    catch_up(node, workers).await?;
+    catch_up(node, job, workers).await?;
     let folded = job.folded();
     let free = folded > ENOUGH_TO_TELL && job.record().plan.request.rate.is_none();
     let rate = free.then(|| folded as f64 / begun.elapsed().as_secs_f64().max(1e-3));
@@ -130,7 +166,7 @@ async fn prepare(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> 
     let verification = compared.verification.clone();
     job.change(store, |record| record.verification = Some(compared.verification))?;
     if let Some(reason) = compared.refused {
-        return Err(Halt::Failed(reason));
+        return Err(Halt::Void(reason));
     }
     wait_for_yes(node, job, workers, &verification).await?;
     let record = job.record();
@@ -140,12 +176,12 @@ async fn prepare(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> 
     // Next live stands still: every record that is left then is time that it waits.
     job.gate.lift_cap();
     job.gate.set_throttle(1.0);
-    catch_up(node, workers).await?;
+    catch_up(node, job, workers).await?;
     Ok(identical)
 }
 
 /// Folds everything that live has applied.
-async fn catch_up(node: &Arc<NodeShared>, workers: &[Worker]) -> Result<(), Halt> {
+async fn catch_up(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Result<(), Halt> {
     let mut runs = Vec::with_capacity(workers.len());
     for worker in workers {
         let live = node.live_generation(worker.at());
@@ -154,7 +190,7 @@ async fn catch_up(node: &Arc<NodeShared>, workers: &[Worker]) -> Result<(), Halt
         if target < position {
             // The base is newer than live, or history begins above it: live has to come up first.
             tokio::time::sleep(LOOK_AGAIN).await;
-            if node.stopping() {
+            if node.stopping() || job.gate.stopped() {
                 return Err(Halt::Stopping);
             }
             continue;
@@ -203,7 +239,7 @@ async fn wait_for_yes(
         if node.stopping() {
             return Err(Halt::Stopping);
         }
-        catch_up(node, workers).await?;
+        catch_up(node, job, workers).await?;
         // A timeout is the usual end.
         let _ = tokio::time::timeout(KEEP_UP, prodded).await;
     }

@@ -1,4 +1,4 @@
-//! Measures a running job and holds it back when live falls behind.
+//! Measures a running job, holds it back when live falls behind, and ends it before it fills the disk.
 //!
 //! Live's lag is taken as time: the records that it has not applied over the rate at which it applies. The age of the
 //! oldest of them would not do, for records of last year are old however fast they are read.
@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::disk;
 use super::job::{Job, Pulse};
 use super::words::Phase;
 use crate::actors::node::NodeShared;
@@ -41,6 +42,9 @@ pub async fn govern(node: Arc<NodeShared>, job: Arc<Job>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if let Some(why) = disk::full(&node.parts.store) {
+            job.give_up(why);
+        }
         let look = look(&topics, &job);
         while looks.front().is_some_and(|first| look.at.duration_since(first.at) > WINDOW) {
             looks.pop_front();

@@ -38,6 +38,7 @@ pub struct Job {
     pulse: Mutex<Pulse>,
     pub gate: Arc<Gate>,
     cancelled: AtomicBool,
+    given_up: Mutex<Option<String>>,
     /// An operator has done something.
     pub prodded: Notify,
     /// True while somebody drives it.
@@ -52,6 +53,7 @@ impl Job {
             under_way: Mutex::default(),
             pulse: Mutex::default(),
             cancelled: AtomicBool::new(false),
+            given_up: Mutex::default(),
             prodded: Notify::new(),
             driven: watch::Sender::new(false),
         }
@@ -76,16 +78,19 @@ impl Job {
         if phase == Phase::Done && self.driven() { Phase::CuttingOver } else { phase }
     }
 
-    /// The record after `change`, not yet in force: for a decision that is stored together with others.
-    pub fn with(&self, change: impl FnOnce(&mut JobRecord)) -> JobRecord {
-        let mut record = self.record();
-        change(&mut record);
-        record
-    }
-
-    /// Puts a record in force that is durable.
-    pub fn adopt(&self, record: JobRecord) {
-        *self.locked() = record;
+    /// Puts a decision in force that `store` makes durable together with others. Nobody changes the record meanwhile: what
+    /// they store would take the decision back.
+    pub fn decide<E>(
+        &self,
+        change: impl FnOnce(&mut JobRecord),
+        store: impl FnOnce(&JobRecord) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut record = self.locked();
+        let mut decided = record.clone();
+        change(&mut decided);
+        store(&decided)?;
+        *record = decided;
+        Ok(())
     }
 
     /// Changes the record and makes it durable. Blocks for as long as the disk does.
@@ -109,6 +114,18 @@ impl Job {
 
     pub fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Ends it, for that reason.
+    pub fn give_up(&self, why: String) {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.gate.stop();
+        self.prodded.notify_waiters();
+    }
+
+    /// Why it was given up, if it was.
+    pub fn given_up(&self) -> Option<String> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says whether somebody drives it.
@@ -229,4 +246,63 @@ impl Job {
 /// The time of the node's clock, for records and decisions; never for a fold.
 pub fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::words::{JobKind, ReplayPlan, ReplayRequest};
+    use super::*;
+    use crate::state::StoreOptions;
+
+    fn record() -> JobRecord {
+        let plan = ReplayPlan {
+            request: ReplayRequest::default(),
+            time: None,
+            topics: Vec::new(),
+            records: 0,
+            bytes: None,
+            exact: true,
+            seconds: None,
+            disk_needed: 0,
+            disk_free: 0,
+            warnings: Vec::new(),
+        };
+        JobRecord {
+            id: 1,
+            kind: JobKind::Replay,
+            of: None,
+            phase: Phase::CuttingOver,
+            reason: None,
+            plan,
+            created: Timestamp(0),
+            ended: None,
+            approved: false,
+            verification: None,
+            rate: None,
+            topics: Vec::new(),
+            shadows: Vec::new(),
+        }
+    }
+
+    /// A yes that comes when the decision is durable, and not yet in force.
+    #[test]
+    fn a_change_during_a_decision_does_not_take_it_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, job) = (Store::open(directory.path(), StoreOptions::default()).unwrap(), Job::new(record()));
+        std::thread::scope(|scope| {
+            let decided = job.decide(
+                |record| record.phase = Phase::Done,
+                |done| {
+                    store.put_job(done.id, &done.encode())?;
+                    let late = scope.spawn(|| job.change(&store, |record| record.approved = true).unwrap());
+                    // Time enough, if it did not wait.
+                    (0..10_000).take_while(|_| !late.is_finished()).for_each(|_| std::thread::yield_now());
+                    Ok::<_, state::Error>(())
+                },
+            );
+            decided.unwrap();
+        });
+        let stored = JobRecord::decode(&store.jobs().unwrap()[0].1).unwrap();
+        assert_eq!((stored.phase, stored.approved), (Phase::Done, true));
+    }
 }

@@ -1,12 +1,13 @@
-//! The jobs of a node: begun, found again after a start, acted upon.
+//! The jobs of a node: begun, and found again after a start.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::build;
-use super::drive::drive;
+use super::drive::{Driver, drive};
+use super::footing;
 use super::job::{Job, now};
 use super::record::{JobRecord, ShadowRecord, TopicRecord, ViewText};
-use super::words::{BaseChoice, JobAction, JobKind, JobStatus, Phase, ReplayError, ReplayPlan, ReplayRequest};
+use super::words::{BaseChoice, JobKind, JobStatus, Phase, ReplayError, ReplayPlan, ReplayRequest};
 use crate::actors::node::NodeShared;
 use crate::actors::plan::OnChange;
 use crate::actors::serving::{TopicShared, idents};
@@ -68,7 +69,7 @@ impl Jobs {
     }
 
     /// Puts a job in the place of the one with its number, or behind all.
-    fn put(&self, job: Arc<Job>) {
+    pub(super) fn put(&self, job: Arc<Job>) {
         let mut jobs = self.locked();
         match jobs.iter_mut().find(|known| known.id() == job.id()) {
             Some(known) => *known = job,
@@ -163,11 +164,19 @@ impl NodeShared {
         begun.await.map_err(|_| ReplayError::Stopping)?
     }
 
+    /// Keeps jobs from being begun, resumed or ended by an operator, and what they stand on from being taken away, until
+    /// it is dropped.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.beginning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Stores a job and drives it. Blocks.
     pub(super) fn begin_job(self: &Arc<Self>, record: JobRecord) -> Result<JobStatus, ReplayError> {
-        let _one_at_a_time = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.alone();
         self.free()?;
         let store = &self.parts.store;
+        // Since it was planned another may have cut over, or a snapshot may have gone.
+        footing::check(store, &record)?;
         // What failed jobs have left takes room, and nobody has asked for it since.
         for job in self.jobs.all() {
             if job.phase() == Phase::Failed {
@@ -182,90 +191,24 @@ impl NodeShared {
         Ok(job.status())
     }
 
-    fn drive(self: &Arc<Self>, job: Arc<Job>) {
-        job.set_driven(true);
-        tokio::spawn(drive(self.clone(), job));
+    /// For whoever holds [`NodeShared::alone`].
+    pub(super) fn drive(self: &Arc<Self>, job: Arc<Job>) {
+        tokio::spawn(drive(self.clone(), Driver::of(job)));
     }
 
     /// No job is under way, and the node may begin one.
     fn free(&self) -> Result<(), ReplayError> {
+        self.free_but_for(None)
+    }
+
+    /// No job but this one is under way, and the node may begin one.
+    pub(super) fn free_but_for(&self, id: Option<u64>) -> Result<(), ReplayError> {
         if self.stopping() {
             return Err(ReplayError::Stopping);
         }
-        match self.jobs.under_way() {
+        match self.jobs.under_way().filter(|job| Some(job.id()) != id) {
             Some(job) => Err(ReplayError::Busy { id: job.id(), phase: job.phase() }),
             None => Ok(()),
-        }
-    }
-
-    /// Does what an operator asks of a job.
-    pub(super) async fn act_on(self: &Arc<Self>, id: Option<u64>, action: JobAction) -> Result<JobStatus, ReplayError> {
-        let job = self.jobs.find(id)?;
-        let (id, phase) = (job.id(), job.phase());
-        let store = self.parts.store.clone();
-        match action {
-            JobAction::Cancel if phase == Phase::Failed || (!phase.ended() && !job.driven()) => {
-                let job = job.clone();
-                let discarded = tokio::task::spawn_blocking(move || {
-                    build::discard(&store, &job);
-                    job.change(&store, |record| (record.phase, record.ended) = (Phase::Cancelled, Some(now())))
-                });
-                let stored = discarded.await.map_err(|_| ReplayError::Stopping)?;
-                stored.map_err(|error| ReplayError::Failed(error.to_string()))?;
-            }
-            JobAction::Cancel if phase.ended() => {
-                return Err(ReplayError::NotNow(match phase {
-                    Phase::Done => {
-                        format!("job {id} is done; `segno replay rollback {id}` brings the previous rows back")
-                    }
-                    _ => format!("job {id} is {phase} already"),
-                }));
-            }
-            JobAction::Cancel => {
-                job.cancel();
-                job.released().await;
-                if job.phase() == Phase::Done {
-                    let why = format!(
-                        "job {id} had cut over before; `segno replay rollback {id}` brings the previous rows back"
-                    );
-                    return Err(ReplayError::NotNow(why));
-                }
-            }
-            JobAction::Resume if matches!(phase, Phase::Done | Phase::Cancelled) || job.driven() => {
-                let why = format!("job {id} is {phase}; one that failed, or was interrupted, can be resumed");
-                return Err(ReplayError::NotNow(why));
-            }
-            JobAction::Resume => {
-                if phase == Phase::Failed {
-                    self.free()?;
-                }
-                let again = Arc::new(Job::new(job.record()));
-                let changed = again.change(&store, |record| {
-                    (record.phase, record.ended, record.reason) = (Phase::Building, None, None);
-                });
-                changed.map_err(|error| ReplayError::Failed(error.to_string()))?;
-                self.jobs.put(again.clone());
-                self.drive(again.clone());
-                return Ok(again.status());
-            }
-            JobAction::Approve if phase.ended() => {
-                return Err(ReplayError::NotNow(format!("job {id} is {phase}: there is nothing to say yes to")));
-            }
-            JobAction::Approve => {
-                let changed = job.change(&store, |record| record.approved = true);
-                changed.map_err(|error| ReplayError::Failed(error.to_string()))?;
-                job.prodded.notify_waiters();
-            }
-        }
-        Ok(job.status())
-    }
-
-    /// Interrupts the job under way so that the node can stop; it goes on at the next start.
-    pub(in crate::actors) async fn suspend_jobs(&self) {
-        if let Some(job) = self.jobs.under_way() {
-            job.gate.stop();
-            job.prodded.notify_waiters();
-            job.released().await;
         }
     }
 }

@@ -3,12 +3,14 @@
 //! * [`words`]: what is asked, planned and seen.
 //! * [`since`]: reads "since when". [`cut`]: which position that is in each partition. [`plan`](mod@plan): what a replay
 //!   would do, or why it cannot be done; `standing`, `base`, `disk` and `trial` are its parts.
-//! * [`record`], [`job`], [`jobs`]: a job, durable and in memory, and all of them.
+//! * [`record`], [`job`], [`jobs`]: a job, durable and in memory, and all of them. `actions`: cancel, resume, approve.
+//!   [`footing`]: what a job stands on.
 //! * [`drive`]: from phase to phase. [`build`]: makes the new generations. [`worker`], [`rebuild`], [`gate`]: fill them.
 //!   [`governor`]: holds them back for live's sake.
 //! * [`verify`]: compares with live. [`cutover`]: switches. [`rollback`]: the way back.
 //! * [`snapshots`]: when they are taken and thrown away. [`admin`]: answers the operator.
 
+mod actions;
 pub mod admin;
 mod base;
 pub mod build;
@@ -16,6 +18,7 @@ pub mod cut;
 pub mod cutover;
 mod disk;
 pub mod drive;
+pub mod footing;
 pub mod gate;
 pub mod governor;
 pub mod job;

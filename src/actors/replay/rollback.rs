@@ -11,7 +11,7 @@ use super::words::{
 };
 use crate::actors::node::NodeShared;
 use crate::actors::opening;
-use crate::position::Position;
+use crate::position::{Position, TopicPartition};
 use crate::state::{LiveInfo, ViewIdent};
 
 /// The record of a job that undoes `of`, which has cut over. Asks the log; blocks.
@@ -165,35 +165,39 @@ fn reversed(view: &ViewReplay) -> ViewReplay {
 /// Removes the generations that nothing needs any more, such as what was previous before the last cut-over. One that is
 /// still being read goes the next time.
 pub async fn sweep(node: &Arc<NodeShared>) {
-    let (store, keep) = (node.parts.store.clone(), node.jobs.generations());
-    let swept = tokio::task::spawn_blocking(move || store.sweep(&keep)).await;
+    let sweeping = node.clone();
+    let swept = tokio::task::spawn_blocking(move || sweeping.parts.store.sweep(&sweeping.jobs.generations())).await;
     if let Ok(Err(error)) = swept {
         tracing::warn!(%error, "generations that nothing needs any more could not be removed; the next look tries again");
     }
 }
 
-/// Lets go of previous generations whose time has run out.
+/// Lets go of previous generations whose time has run out, unless a job is under way, which may be bringing them back.
 pub async fn let_go(node: &Arc<NodeShared>) {
-    if node.job_under_way().is_some() {
-        return;
-    }
-    let (store, keep) = (node.parts.store.clone(), node.parts.replay.keep);
-    let partitions: Vec<_> =
-        node.topics.iter().flat_map(|topic| topic.serving().generations()).map(|live| live.at().clone()).collect();
+    let looking = node.clone();
     let look = move || {
-        for at in partitions {
-            let Ok(Some(live)) = store.live(&at) else { continue };
-            let Some(previous) = live.previous else { continue };
-            let age = now().0.saturating_sub(previous.since.0);
-            if u128::try_from(age).is_ok_and(|age| age >= keep.as_millis()) {
-                match store.forget_previous(&at) {
-                    Ok(()) => tracing::info!(%at, generation = previous.number, "the previous generation was let go"),
-                    Err(error) => tracing::warn!(%at, %error, "the previous generation could not be removed"),
-                }
-            }
+        let _alone = looking.alone();
+        if looking.job_under_way().is_some() {
+            return false;
         }
+        let partitions = looking.topics.iter().flat_map(|topic| topic.serving().generations());
+        partitions.for_each(|live| let_go_of(&looking, live.at()));
+        true
     };
-    // The runtime is shutting down when it cannot run.
-    let _ = tokio::task::spawn_blocking(look).await;
-    sweep(node).await;
+    // An error says that the runtime is shutting down.
+    if let Ok(true) = tokio::task::spawn_blocking(look).await {
+        sweep(node).await;
+    }
+}
+
+fn let_go_of(node: &NodeShared, at: &TopicPartition) {
+    let (store, keep) = (&node.parts.store, node.parts.replay.keep);
+    let Some(previous) = store.live(at).ok().flatten().and_then(|live| live.previous) else { return };
+    let age = now().0.saturating_sub(previous.since.0);
+    if u128::try_from(age).is_ok_and(|age| age >= keep.as_millis()) {
+        match store.forget_previous(at) {
+            Ok(()) => tracing::info!(%at, generation = previous.number, "the previous generation was let go"),
+            Err(error) => tracing::warn!(%at, %error, "the previous generation could not be removed"),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::footing;
 use super::job::now;
 use super::record::JobRecord;
 use super::words::ReplayError;
@@ -90,13 +91,13 @@ pub async fn take(
     topic: &Arc<TopicShared>,
     why: &'static str,
 ) -> Result<Snapshot, ReplayError> {
-    let (store, generations) = (node.parts.store.clone(), topic.serving().generations());
+    let (taking, generations) = (node.clone(), topic.serving().generations());
     let options = &node.parts.snapshots;
     let keep = Keep { keep: options.keep, daily: options.keep_daily, ..Keep::default() };
     let name = topic.name().to_owned();
     let taken = tokio::task::spawn_blocking(move || {
-        let snapshot = store.take_snapshot(&generations, why, now())?;
-        thin_out(&store, &name, &keep)?;
+        let snapshot = taking.parts.store.take_snapshot(&generations, why, now())?;
+        thin_out(&taking, &name, &keep)?;
         Ok::<_, state::Error>(snapshot)
     });
     let taken = taken.await.map_err(|_| ReplayError::Stopping)?;
@@ -105,15 +106,24 @@ pub async fn take(
     Ok(snapshot)
 }
 
-/// Removes the snapshots of a topic that the policy does not keep. One that an operator has taken is his to delete.
-fn thin_out(store: &Store, topic: &str, keep: &Keep) -> Result<(), state::Error> {
+/// Removes the snapshots of a topic that the policy does not keep. One that an operator has taken is his to delete, and
+/// one that a job or a question still needs goes the next time.
+fn thin_out(node: &NodeShared, topic: &str, keep: &Keep) -> Result<(), state::Error> {
+    let store = &node.parts.store;
     let snapshots = store.snapshots()?;
     let own =
         |snapshot: &&Snapshot| snapshot.topic == topic && snapshot.damaged.is_none() && snapshot.why != "operator";
     let listed: Vec<_> = snapshots.iter().filter(own).map(|one| (one.id, one.taken, token(one))).collect();
     for id in prune(&listed, now(), keep) {
-        store.delete_snapshot(id)?;
-        tracing::debug!(topic, snapshot = id, "snapshot pruned");
+        let _alone = node.alone();
+        if footing::held_by(&node.jobs, id).is_some() {
+            continue;
+        }
+        match store.delete_snapshot(id) {
+            Ok(()) => tracing::debug!(topic, snapshot = id, "snapshot pruned"),
+            Err(state::Error::SnapshotInUse { .. } | state::Error::NoSnapshot { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

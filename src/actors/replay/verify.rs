@@ -85,7 +85,7 @@ pub async fn verify(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Re
     let mut comparing = Vec::with_capacity(workers.len());
     for worker in workers {
         let topic = topics.iter().find(|topic| *topic.topic == *worker.at().topic).copied();
-        comparing.push(compare(node.clone(), worker, topic.cloned()));
+        comparing.push(compare(node.clone(), job, worker, topic.cloned()));
     }
     let mut found = Vec::with_capacity(workers.len());
     for (worker, compared) in workers.iter().zip(join_all(comparing).await) {
@@ -196,7 +196,12 @@ pub fn differs_all_the_same(view: &ViewVerdict) -> String {
 }
 
 /// Compares one partition, waiting for live where that has to come up first.
-async fn compare(node: Arc<NodeShared>, worker: &Worker, topic: Option<TopicReplay>) -> Result<PartitionVerdict, Halt> {
+async fn compare(
+    node: Arc<NodeShared>,
+    job: &Job,
+    worker: &Worker,
+    topic: Option<TopicReplay>,
+) -> Result<PartitionVerdict, Halt> {
     let at = worker.at().clone();
     let missing = || Halt::Failed(format!("{at} is not a partition of this node any more"));
     let topic = Arc::new(topic.ok_or_else(missing)?);
@@ -218,7 +223,7 @@ async fn compare(node: Arc<NodeShared>, worker: &Worker, topic: Option<TopicRepl
                          be compared: choose an earlier cut"
                     )));
                 }
-                if node.stopping() {
+                if node.stopping() || job.gate.stopped() {
                     return Err(Halt::Stopping);
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;

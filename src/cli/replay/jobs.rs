@@ -84,7 +84,7 @@ fn next(job: &JobStatus) -> String {
              replay cancel {id}`"
         ),
         Phase::Failed => {
-            format!("Try again from where it was: `segno replay resume {id}`; give it up: `segno replay cancel {id}`")
+            format!("Try again: `segno replay resume {id}`; give it up: `segno replay cancel {id}`")
         }
         Phase::Done => format!("Undo, while the previous generations are kept: `segno replay rollback {id}`"),
         Phase::Cancelled => "Nothing of it is left.".to_owned(),

@@ -130,7 +130,7 @@ pub fn end(status: &JobStatus) -> Result<String, Failure> {
             let differs = status.verification.as_ref().is_some_and(|found| broken(found).next().is_some());
             let code = if differs { Code::Differs } else { Code::Failed };
             Err(Failure::new(code, format!("job {id} failed: {reason}")).next(format!(
-                "live is as it was. What differs, if that is why: `segno replay diff {id}`; try again from where it was: \
+                "live is as it was. What differs, if that is why: `segno replay diff {id}`; try again: \
                  `segno replay resume {id}`; give it up: `segno replay cancel {id}`"
             )))
         }
