@@ -7,10 +7,11 @@ use segno::actors::replay::words::{BaseChoice, JobAction, Phase, ReplayError, Re
 use segno::position::{Position, TopicPartition};
 use segno::streams::Log;
 
+use crate::moody::{Hanging, MOODY, moody};
 use crate::oracle::{Code, all};
 use crate::resume::{genesis, send};
 use crate::stage::{Setup, Stage, TOPIC};
-use crate::views::{TALLY, Tally};
+use crate::views::{TALLY, Tally, What};
 
 const OLD: Tally = Tally { version: 1, factor: 1, floor: None };
 
@@ -156,4 +157,36 @@ fn a_log_that_has_moved_on_fails_the_job_once() {
     let failed = stage.outcome(job.id);
     assert!(failed.phase == Phase::Failed && failed.reason.unwrap().contains("no longer holds"));
     check(&stage);
+}
+
+/// A question whose fold does not come back is answered all the same.
+#[test]
+fn a_fold_that_hangs_ends_the_question_and_not_the_node() {
+    let mut setup = Setup { partitions: 1, ..Setup::of(&[moody::<5>()]) };
+    setup.fold_time_limit = Duration::from_millis(500);
+    let stage = Stage::new(setup);
+    for n in 0..20 {
+        stage.pen.send("a", n, &What::Add { n: n as u64, amount: 1 });
+    }
+    stage.settle();
+    let node = stage.node();
+    let at = format!("@{TOPIC}@0:10");
+    let end = format!("@{TOPIC}@0:20");
+    let hanging = Hanging::<5>::begin();
+    let said = |error: ReplayError| {
+        let why = error.to_string();
+        for part in ["ledger/0", "`moody`", "offset 0", "fold-time-limit"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+    };
+    said(answered(&stage, "get --at", node.get_at(MOODY, b"a".to_vec(), at.clone())).unwrap_err());
+    let view = MOODY.to_owned();
+    let question = segno::actors::admin::Explain { view, key: b"a".to_vec(), from: None, to: None, limit: 5 };
+    said(answered(&stage, "explain", node.explain(question)).unwrap_err());
+    said(answered(&stage, "diff", node.changes(MOODY, at.clone(), end)).unwrap_err());
+    // Rows are read, and what does not hang is answered.
+    assert_eq!(stage.rows(MOODY)["a"].json["n"], 20);
+    drop(hanging);
+    let as_of = answered(&stage, "get --at", node.get_at(MOODY, b"a".to_vec(), at)).unwrap();
+    assert!(as_of.row.unwrap().json.get().contains("10"));
 }

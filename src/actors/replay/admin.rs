@@ -16,6 +16,7 @@ use crate::actors::node::NodeShared;
 use crate::actors::reads;
 use crate::actors::serving::{TopicShared, idents};
 use crate::actors::travel::Travel;
+use crate::actors::travel::watched::{Watch, watched};
 use crate::actors::waiting;
 use crate::position::{PositionVector, TopicPartition};
 use crate::state::{self, Books, Generation, Snapshot};
@@ -70,8 +71,21 @@ impl NodeShared {
     }
 
     /// The history of a topic, for questions; they end when the node stops.
-    fn travel<'a>(&'a self, topic: &'a TopicShared) -> Travel<'a> {
-        Travel::new(&*self.parts.log, &self.parts.store, &topic.parts, &topic.serving(), self.questions_end.clone())
+    fn travel<'a>(&'a self, topic: &'a TopicShared, watch: &Arc<Watch>) -> Travel<'a> {
+        let (log, store, serving) = (&*self.parts.log, &self.parts.store, topic.serving());
+        Travel::new(log, store, &topic.parts, &serving, self.questions_end.clone(), watch.clone())
+    }
+
+    /// Runs a question that folds.
+    fn asking_the_past<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&NodeShared, &Arc<Watch>) -> Result<T, ReplayError> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, ReplayError>> {
+        self.asking(move |node| {
+            let (node, watch) = (node.clone(), Arc::<Watch>::default());
+            let watching = watch.clone();
+            watched(&watching, move || ask(&node, &watch))
+        })
     }
 
     fn arc(&self) -> Result<Arc<NodeShared>, ReplayError> {
@@ -238,7 +252,7 @@ impl Admin for NodeShared {
         self.asking(|node| {
             let mut checks = Vec::new();
             for topic in &node.topics {
-                checks.extend(node.travel(topic).verify()?);
+                checks.extend(node.travel(topic, &Arc::default()).verify()?);
             }
             Ok(checks)
         })
@@ -246,30 +260,30 @@ impl Admin for NodeShared {
 
     fn get_at(&self, view: &str, key: Vec<u8>, at: String) -> BoxFuture<'_, Result<AsOf, ReplayError>> {
         let view = view.to_owned();
-        self.asking(move |node| {
+        self.asking_the_past(move |node, watch| {
             let topic = node.topic_of(&view).map_err(no_view)?;
             let cut = node.resolve(topic, &at)?;
-            node.travel(topic).get_at(&view, &key, &cut)
+            node.travel(topic, watch).get_at(&view, &key, &cut)
         })
     }
 
     fn explain(&self, question: Explain) -> BoxFuture<'_, Result<Explanation, ReplayError>> {
-        self.asking(move |node| {
+        self.asking_the_past(move |node, watch| {
             let topic = node.topic_of(&question.view).map_err(no_view)?;
             let resolve = |text: &Option<String>| text.as_deref().map(|text| node.resolve(topic, text)).transpose();
             let from = resolve(&question.from)?;
             let to = resolve(&question.to)?.unwrap_or_else(|| waiting::applied(topic.name(), &topic.serving()));
             let limit = question.limit;
-            node.travel(topic).explain(&question.view, &question.key, from.as_ref(), &to, limit)
+            node.travel(topic, watch).explain(&question.view, &question.key, from.as_ref(), &to, limit)
         })
     }
 
     fn changes(&self, view: &str, from: String, to: String) -> BoxFuture<'_, Result<Changes, ReplayError>> {
         let view = view.to_owned();
-        self.asking(move |node| {
+        self.asking_the_past(move |node, watch| {
             let topic = node.topic_of(&view).map_err(no_view)?;
             let (from, to) = (node.resolve(topic, &from)?, node.resolve(topic, &to)?);
-            node.travel(topic).changes(&view, &from, &to)
+            node.travel(topic, watch).changes(&view, &from, &to)
         })
     }
 

@@ -17,6 +17,7 @@ use metrics::counter;
 
 use super::fold::{Fold, Keys};
 use super::sample::{Picked, Random, pick};
+use super::watched::{Watch, watched};
 use super::{Served, Travel, base::Candidate};
 use crate::actors::plan::AuditOptions;
 use crate::actors::replay::words::ReplayError;
@@ -160,6 +161,7 @@ pub struct Auditor {
     audited: Audited,
     state: Arc<AuditState>,
     random: Random,
+    watch: Arc<Watch>,
     /// The most records of a step.
     pub records: u64,
     /// The most rows of a step.
@@ -169,7 +171,7 @@ pub struct Auditor {
 impl Auditor {
     /// `seed` decides which rows are picked.
     pub fn new(audited: Audited, state: Arc<AuditState>, seed: u64) -> Auditor {
-        Auditor { audited, state, random: Random(seed), records: RECORDS, keys: KEYS }
+        Auditor { audited, state, random: Random(seed), watch: Arc::default(), records: RECORDS, keys: KEYS }
     }
 
     /// The topics whose rows are compared.
@@ -187,7 +189,7 @@ impl Auditor {
         let serving = topic.serving();
         self.state.look_again(topic.name(), &serving);
         let (log, stop) = (&*audited.log, audited.stop.clone());
-        let travel = Travel::new(log, &audited.store, &topic.parts, &serving, stop);
+        let travel = Travel::new(log, &audited.store, &topic.parts, &serving, stop, self.watch.clone());
         if travel.live.is_empty() || travel.definitions.is_empty() {
             return Ok(AuditOutcome::Nothing);
         }
@@ -338,12 +340,21 @@ pub async fn audit(audited: Audited, state: Arc<AuditState>, options: AuditOptio
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
         let step = tokio::task::spawn_blocking(move || {
-            let outcome = auditor.step();
-            (auditor, outcome)
+            let watch = auditor.watch.clone();
+            watched(&watch, move || {
+                let outcome = auditor.step();
+                Ok((auditor, outcome))
+            })
         });
-        let Ok((back, outcome)) = step.await else {
-            tracing::error!("the audit panicked, and ends; live is not touched by it");
-            return;
+        let (back, outcome) = match step.await {
+            Ok(Ok(stepped)) => stepped,
+            // The same row would hang again, and leave another thread behind.
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the audit ends until the node starts again; live is not touched by it");
+                return;
+            }
+            // The runtime is shutting down.
+            Err(_) => return,
         };
         auditor = back;
         let keys = match &outcome {

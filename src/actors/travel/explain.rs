@@ -191,7 +191,10 @@ impl Fold {
             Some(json) => served.definition.decode(json.get().as_bytes()),
             None => Ok(served.definition.initial()),
         };
-        match row.map(|mut row| row.apply(&event)) {
+        self.progress().at(record.offset, 0);
+        let applied = row.map(|mut row| row.apply(&event));
+        self.progress().idle();
+        match applied {
             Ok(Ok(Applied::Ignored)) => ("ignored", None),
             Ok(Ok(Applied::Folded)) => ("skipped", None),
             Ok(Err(failure)) => ("skipped", Some(failure.to_string())),

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::base::Base;
+use super::watched::Watch;
 use super::{MEMORY, Served, Travel, fold_failed, store_failed};
 use crate::actors::board::Cell;
 use crate::actors::progress::Progress;
@@ -56,6 +57,7 @@ pub(super) fn one(key: &[u8]) -> Keys {
 pub(super) struct Fold {
     setting: Arc<Setting>,
     shard: Shard,
+    watch: Arc<Watch>,
     progress: Arc<Progress>,
     pub keys: Keys,
     /// Bytes of all rows with their keys.
@@ -96,7 +98,9 @@ impl Fold {
         let mut sorted: Vec<&[u8]> = keys.keys().map(|key| &**key).collect();
         sorted.sort_unstable();
         let suspects = suspects(live, served.tag(live)?, &sorted)?;
-        let progress = Arc::new(Progress::default());
+        let watch = travel.watch.clone();
+        watch.folds(live.at(), &served.ident.name, travel.topic.flow.fold_time_limit);
+        let progress = watch.progress.clone();
         let mut seed = Seed { setting: &setting, held: HashMap::new(), waiting: Vec::new(), rows: Vec::new() };
         if let Some(generation) = &base.generation {
             let tag = served.tag(generation)?;
@@ -110,6 +114,7 @@ impl Fold {
         let mut fold = Fold {
             setting,
             shard,
+            watch,
             progress,
             keys,
             bytes: 0,
@@ -151,6 +156,11 @@ impl Fold {
         self.setting.tags[0]
     }
 
+    /// Where it is to be seen from outside which event is being folded.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// One row as it is now.
     pub fn row(&self, key: &[u8]) -> Result<Option<Row>, ReplayError> {
         self.generation().snapshot_read().get(self.tag(), key).map_err(store_failed)
@@ -175,6 +185,7 @@ impl Fold {
 
     /// Folds the records at these indexes of the batch, and tries what waits until it is applied or parked.
     pub fn fold(&mut self, batch: &Arc<RecordBatch>, indexes: Vec<u32>) -> Result<(), ReplayError> {
+        self.watch.check()?;
         let Some(&last) = indexes.last() else { return Ok(()) };
         self.records += indexes.len() as u64;
         let hashes = indexes.iter().map(|&i| key_hash(batch.get(i as usize).key.unwrap_or_default())).collect();

@@ -7,6 +7,7 @@
 //!
 //! * [`asof`]: one row as of a cut. [`explain`]: the records that made it. [`changes`]: what differs between two cuts.
 //! * [`verify`]: digests against all rows. [`audit`]: random rows against their records, for ever and slowly.
+//! * [`watched`]: gives a question up whose fold hangs.
 //! * `base`: what a fold begins with. `scan`: reads the log up to an exact position. `fold`: folds some keys.
 //!
 //! All functions block; call them away from the runtime's threads. What they cost is said at each: they read the records
@@ -25,10 +26,12 @@ mod scan;
 #[cfg(test)]
 mod tests;
 pub mod verify;
+pub mod watched;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use self::watched::Watch;
 use super::plan::Fatal;
 use super::replay::words::ReplayError;
 use super::serving::{Serving, TopicParts};
@@ -51,6 +54,8 @@ pub struct Travel<'a> {
     pub live: Vec<Arc<Generation>>,
     /// Ends every question with [`ReplayError::Stopping`].
     pub stop: Arc<AtomicBool>,
+    /// Where its folds are seen from outside.
+    pub watch: Arc<Watch>,
 }
 
 /// A view that serves, and how a generation must know it.
@@ -86,9 +91,10 @@ impl<'a> Travel<'a> {
         topic: &'a TopicParts,
         serving: &Serving,
         stop: Arc<AtomicBool>,
+        watch: Arc<Watch>,
     ) -> Travel<'a> {
         let (definitions, live) = (serving.definitions.clone(), serving.generations());
-        Travel { log, store, topic, definitions, live, stop }
+        Travel { log, store, topic, definitions, live, stop, watch }
     }
 
     fn served(&self, view: &str) -> Result<Served, ReplayError> {

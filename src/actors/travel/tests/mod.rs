@@ -172,7 +172,7 @@ impl Stage {
 
     pub fn travel(&self) -> Travel<'_> {
         let serving = self.shared.serving();
-        Travel::new(&self.log, &self.store, &self.shared.parts, &serving, Arc::default())
+        Travel::new(&self.log, &self.store, &self.shared.parts, &serving, Arc::default(), Arc::default())
     }
 }
 
