@@ -163,6 +163,41 @@ fn a_full_disk_is_said_and_what_was_acknowledged_is_there_when_there_is_room() {
     assert_eq!(post(&daemon, &accounts(1)).0, 200, "it goes on");
 }
 
+/// Live shares the disk: it is the replay that gives way, before there is no room for live.
+#[test]
+fn a_disk_that_fills_up_ends_the_replay_and_not_live() {
+    let _alone = alone();
+    let place = Place::new(CONFIG);
+    std::fs::create_dir(place.path("data")).unwrap();
+    let mounts = Mounts::new(&place, "mount -t tmpfs -o size=160m segno-test data");
+    let mut daemon = mounts.daemon(&place, &[]);
+    assert_eq!(post(&daemon, &accounts(2000)).0, 200);
+    settled(&mut daemon);
+    // Half of the 20 MiB that a replay leaves on such a disk.
+    let fill = "head -c $(($(df --output=avail -B1 data | tail -n 1) - 10485760)) /dev/zero >data/ballast";
+    assert!(mounts.command(&place, &["sh", "-c", fill]).status().unwrap().success());
+    let body = br#"{"from": "beginning", "base": "genesis"}"#;
+    let started = daemon.post("/v1/replays", "application/json", body);
+    assert_eq!(started.status, 202, "{started:?}");
+    let ended = |daemon: &Daemon| daemon.get("/v1/replays/latest").body;
+    daemon.until("the replay has ended", |daemon| ended(daemon)["phase"] == "failed");
+    let failed = ended(&daemon);
+    let reason = failed["reason"].as_str().unwrap();
+    assert!(reason.contains("bytes are free on the disk") && reason.contains("resume"), "{reason}");
+    let errors = daemon.said().lines().filter(|line| line.contains("\"ERROR\"")).count();
+    assert_eq!(errors, 1, "one clear line in the log: {}", daemon.said());
+    let left = mounts.command(&place, &["sh", "-c", "ls -d data/bank.accounts/*/gen-*"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout).lines().count(), 2, "nothing of it is left: {left:?}");
+    // Live goes on in what is left, and the replay when there is room.
+    assert_eq!(post(&daemon, &accounts(2100)).0, 200);
+    settled(&mut daemon);
+    assert_eq!(rows(&daemon, "account").len(), 2100);
+    assert!(mounts.command(&place, &["rm", "data/ballast"]).status().unwrap().success());
+    assert_eq!(daemon.post("/v1/replays/latest/resume", "application/json", b"").status, 202);
+    daemon.until("the replay is done", |daemon| ended(daemon)["phase"] == "done");
+    assert_eq!(rows(&daemon, "account").len(), 2100);
+}
+
 #[test]
 fn a_corrupted_table_is_an_error_and_never_a_wrong_row_and_the_log_makes_it_new() {
     let place = Place::new(CONFIG);
