@@ -9,7 +9,7 @@ use segno::actors::board::Board;
 use segno::actors::meter::Meter;
 use segno::actors::plan::{Policy, RetryOptions};
 use segno::actors::replay::gate::{Gate, Gauge};
-use segno::actors::replay::rebuild::{Rebuild, RebuildOptions, RunEnd};
+use segno::actors::replay::rebuild::{Arrival, Rebuild, RebuildOptions, RunEnd};
 use segno::actors::serving::idents;
 use segno::actors::shard::Setting;
 use segno::position::{Position, TopicPartition};
@@ -54,7 +54,7 @@ pub fn genesis(job: &Job) -> Measured {
                     fold_time_limit: Duration::from_secs(1),
                 };
                 let rebuild = Rebuild::new(setting, options, gate.clone(), gauge.clone());
-                let end = rebuild.and_then(|mut rebuild| rebuild.run_to(log, Position(*end)));
+                let end = rebuild.and_then(|mut rebuild| rebuild.run_to(log, Position(*end), Arrival::Durable));
                 assert_eq!(end.unwrap_or_else(|fatal| panic!("{fatal}")), RunEnd::Reached);
             });
         }

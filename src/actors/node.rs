@@ -173,6 +173,13 @@ impl NodeShared {
             }
             Err(_) => report.problems.push("the supervisor of the node had ended before".to_owned()),
         }
+        for topic in &self.topics {
+            let serving = topic.serving();
+            match tokio::task::spawn_blocking(move || serving.flush()).await {
+                Ok(failed) => report.problems.extend(failed.iter().map(|(at, error)| format!("{at}: {error}"))),
+                Err(error) => report.problems.push(format!("topic `{}`: {error}", topic.name())),
+            }
+        }
         report
     }
 

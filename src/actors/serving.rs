@@ -17,7 +17,8 @@ use super::plan::{Fatal, FlowOptions, FlushOptions, History, Policy, RetryOption
 use super::replay::words::{DefinitionChange, ViewReplay};
 use super::shard::Setting;
 use super::topic::TopicStart;
-use crate::state::{Generation, StoredView, ViewIdent, ViewTag, digest};
+use crate::position::TopicPartition;
+use crate::state::{self, Generation, StoredView, ViewIdent, ViewTag, digest};
 use crate::streams::Reader;
 use crate::streams::decode::{DecodeOptions, Decoder};
 use crate::views::{Definition, Definitions};
@@ -139,6 +140,18 @@ impl Serving {
 
     pub fn generations(&self) -> Vec<Arc<Generation>> {
         self.partitions.iter().map(|partition| partition.setting().generation.clone()).collect()
+    }
+
+    /// Makes durable what is committed: what no partition does when it stops, after a cut-over and where nothing is
+    /// consumed. Blocks. Of a partition that failed there is nothing to be saved.
+    pub fn flush(&self) -> Vec<(TopicPartition, state::Error)> {
+        let failed = |partition: &&Arc<Published>| partition.state().0 == PartitionState::Failed;
+        let generations = self.partitions.iter().filter(|partition| !failed(partition));
+        let flush = |partition: &Arc<Published>| {
+            let generation = &partition.setting().generation;
+            generation.flush().err().map(|error| (generation.at().clone(), error))
+        };
+        generations.filter_map(flush).collect()
     }
 
     /// What the topic's actors start with; `readers` in the order of the partitions, each at its generation's position.

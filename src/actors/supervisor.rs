@@ -6,6 +6,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{oneshot, watch};
 
+use super::partition::Ending;
 use super::plan::Fatal;
 use super::topic::{Stopped, Topic, TopicMessage, TopicStart};
 use crate::streams::Fault;
@@ -14,7 +15,7 @@ use crate::streams::Fault;
 pub enum SupervisorMessage {
     /// Stop every topic in good order.
     Stop { within: Duration, reply: oneshot::Sender<Vec<Stopped>> },
-    /// Stop one topic in good order, for a cut-over.
+    /// Stop one topic for a cut-over: in good order, with nothing flushed, and its readers given back.
     StopTopic { name: String, within: Duration, reply: oneshot::Sender<Vec<Stopped>> },
     /// Start a topic that is not running.
     StartTopic { start: TopicStart, reply: oneshot::Sender<Result<(), String>> },
@@ -66,7 +67,7 @@ impl Actor for Supervisor {
                 for (_, topic) in &state.topics {
                     let (reply, answer) = oneshot::channel();
                     // A topic that is gone drops the reply; its partitions are then missing from the report.
-                    let _ = topic.cast(TopicMessage::Stop { within, reply });
+                    let _ = topic.cast(TopicMessage::Stop { within, ending: Ending::Durable, reply });
                     answers.push(answer);
                 }
                 let mut stopped = Vec::new();
@@ -83,7 +84,7 @@ impl Actor for Supervisor {
                 };
                 let (_, topic) = state.topics.remove(index);
                 // A topic that is gone drops the reply; whoever waits learns of it so.
-                let _ = topic.cast(TopicMessage::Stop { within, reply });
+                let _ = topic.cast(TopicMessage::Stop { within, ending: Ending::HandOver, reply });
             }
             SupervisorMessage::StartTopic { start, reply } => {
                 let name = start.name.clone();

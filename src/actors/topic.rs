@@ -6,21 +6,23 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{oneshot, watch};
 
-use super::partition::{Partition, PartitionMessage, PartitionStart};
+use super::partition::{Ended, Ending, Partition, PartitionMessage, PartitionStart};
 use super::plan::Fatal;
 use crate::position::{Position, TopicPartition};
-use crate::streams::Fault;
+use crate::streams::{Fault, Reader};
 
 /// What a topic is told.
 pub enum TopicMessage {
     /// Stop every partition in good order; answers what became of each.
-    Stop { within: Duration, reply: oneshot::Sender<Vec<Stopped>> },
+    Stop { within: Duration, ending: Ending, reply: oneshot::Sender<Vec<Stopped>> },
 }
 
 /// How one partition stopped.
 pub struct Stopped {
     pub at: TopicPartition,
     pub durable: Result<Position, String>,
+    /// Given back by [`Ending::HandOver`].
+    pub reader: Option<Box<dyn Reader>>,
 }
 
 /// The actor of a topic.
@@ -65,8 +67,8 @@ impl Actor for Topic {
         state: &mut TopicState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            TopicMessage::Stop { within, reply } => {
-                let _ = reply.send(stop(&state.partitions, within).await);
+            TopicMessage::Stop { within, ending, reply } => {
+                let _ = reply.send(stop(&state.partitions, within, ending).await);
                 myself.stop(None);
             }
         }
@@ -104,25 +106,31 @@ impl Actor for Topic {
 }
 
 /// Stops all partitions side by side.
-async fn stop(partitions: &[(TopicPartition, ActorRef<PartitionMessage>)], within: Duration) -> Vec<Stopped> {
+async fn stop(
+    partitions: &[(TopicPartition, ActorRef<PartitionMessage>)],
+    within: Duration,
+    ending: Ending,
+) -> Vec<Stopped> {
     let mut answers = Vec::with_capacity(partitions.len());
     for (at, actor) in partitions {
         let (reply, answer) = oneshot::channel();
         // A partition that is gone drops the reply, which reads as "did not answer" below.
-        let _ = actor.cast(PartitionMessage::Stop(reply));
+        let _ = actor.cast(PartitionMessage::Stop { ending, reply });
         answers.push((at, actor, answer));
     }
     let deadline = tokio::time::Instant::now() + within;
     let mut stopped = Vec::with_capacity(answers.len());
     for (at, actor, answer) in answers {
-        let durable = match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(Ok(position))) => Ok(position),
-            Ok(Ok(Err(fatal))) => Err(fatal.to_string()),
-            Ok(Err(_)) => Err("it had ended before".to_owned()),
-            Err(_) => Err(format!("it did not finish within {within:?}; what was in flight will be read again")),
+        let (durable, reader) = match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(Ok(Ended { durable, reader }))) => (Ok(durable), reader),
+            Ok(Ok(Err(fatal))) => (Err(fatal.to_string()), None),
+            Ok(Err(_)) => (Err("it had ended before".to_owned()), None),
+            Err(_) => {
+                (Err(format!("it did not finish within {within:?}; what was in flight will be read again")), None)
+            }
         };
         actor.stop(None);
-        stopped.push(Stopped { at: at.clone(), durable });
+        stopped.push(Stopped { at: at.clone(), durable, reader });
     }
     stopped
 }

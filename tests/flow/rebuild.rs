@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use segno::actors::plan::{Decision, Policy};
-use segno::actors::replay::rebuild::{RebuildOptions, RunEnd};
+use segno::actors::replay::rebuild::{Arrival, RebuildOptions, RunEnd};
 use segno::position::Position;
 use segno::streams::memory::Memory;
 use segno::streams::{Limit, Log};
@@ -121,8 +121,8 @@ enum Between {
 #[derive(Clone, Debug)]
 struct Course {
     options: RebuildOptions,
-    /// Shares of the log, in 1/1000, at which the rebuild stops, and what happens then.
-    targets: Vec<(u64, Between)>,
+    /// Shares of the log, in 1/1000, at which the rebuild stops, how, and what happens then.
+    targets: Vec<(u64, Arrival, Between)>,
     /// In which run, after how many drains, what happens, and whether the process is killed with it.
     trips: Vec<(usize, usize, Trip, bool)>,
     greedy: bool,
@@ -135,14 +135,15 @@ fn course(trips: bool) -> impl Strategy<Value = Course> {
     } else {
         vec![Between::GoOn, Between::Again]
     });
+    let arrival = proptest::sample::select(vec![Arrival::Durable, Arrival::AtOnce]);
     let what = proptest::sample::select(vec![Trip::Stop, Trip::Stop, Trip::Fail, Trip::Fail, Trip::Fail]);
     (
         (memory, 3usize..200, 1usize..60, any::<bool>()),
-        proptest::collection::vec((0u64..1000, between), 0..4),
+        proptest::collection::vec((0u64..1000, arrival, between), 0..4),
         proptest::collection::vec((0usize..5, 0usize..6, what, any::<bool>()), 0..if trips { 4 } else { 1 }),
     )
         .prop_map(move |((memory, epoch_records, records, greedy), mut targets, tripped)| {
-            targets.sort_by_key(|(share, _)| *share);
+            targets.sort_by_key(|(share, ..)| *share);
             let options =
                 RebuildOptions { memory, epoch_records, batch: Limit { records, bytes: 1 << 20 }, ..options() };
             Course { options, targets, trips: if trips { tripped } else { Vec::new() }, greedy }
@@ -160,12 +161,12 @@ fn follow(course: &Course, log: &Memory, setup: &Setup) -> Facts {
     };
     let end = log.watermarks(&at()).unwrap().end;
     let mut rebuild = shop.rebuild(course.options.clone());
-    let last = (1000, Between::GoOn);
-    for (run, (share, between)) in course.targets.iter().copied().chain([last]).enumerate() {
+    let last = (1000, Arrival::Durable, Between::GoOn);
+    for (run, (share, arrival, between)) in course.targets.iter().copied().chain([last]).enumerate() {
         let target = Position(end.0 * share / 1000);
         for (_, drains, what, crash) in course.trips.iter().filter(|trip| trip.0 == run) {
             *log.trip.lock().unwrap() = Some((*drains, *what));
-            match rebuild.run_to(&log, target) {
+            match rebuild.run_to(&log, target, arrival) {
                 Ok(RunEnd::Reached) => *log.trip.lock().unwrap() = None,
                 Ok(RunEnd::Stopped) => {
                     assert_eq!(*what, Trip::Stop);
@@ -183,10 +184,13 @@ fn follow(course: &Course, log: &Memory, setup: &Setup) -> Facts {
             }
             *log.gate.lock().unwrap() = shop.gate.clone();
         }
-        assert_eq!(rebuild.run_to(&log, target), Ok(RunEnd::Reached));
+        let before = shop.generation().durable();
+        assert_eq!(rebuild.run_to(&log, target, arrival), Ok(RunEnd::Reached));
         let generation = shop.generation();
-        assert_eq!((generation.applied(), generation.durable()), (target, target));
-        assert_eq!(gauged(&shop.gauge), (target.0, target.0));
+        // Where live stands still nothing is flushed.
+        let durable = if arrival == Arrival::Durable { target } else { before };
+        assert_eq!((generation.applied(), generation.durable()), (target, durable));
+        assert_eq!(gauged(&shop.gauge), (target.0, durable.0));
         assert_eq!(generation.view_totals()[0].books.waiting, 0);
         match between {
             Between::GoOn => continue,
@@ -279,7 +283,7 @@ fn isolated_a_fold_that_hangs_is_left_behind() {
         let mut shop = Workshop::new(&setup);
         let begun = Instant::now();
         let mut rebuild = shop.rebuild(RebuildOptions { fold_time_limit: limit, epoch_records: 10, ..options() });
-        assert_eq!(rebuild.run_to(&stage.log, Position(41)), Ok(RunEnd::Reached));
+        assert_eq!(rebuild.run_to(&stage.log, Position(41), Arrival::Durable), Ok(RunEnd::Reached));
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
         let rebuilt = facts(shop.generation());
         assert_eq!(rebuilt, live, "{times} times");
@@ -307,7 +311,7 @@ fn a_log_that_has_lost_what_is_needed_is_said_so() {
     log.create_topic(TOPIC, 1);
     fill(&log, &[Item::Add(1, 1), Item::Add(1, 2), Item::Add(1, 3)], "");
     log.truncate_before(&at(), Position(2));
-    let fatal = shop.rebuild(options()).run_to(&log, Position(3)).unwrap_err();
+    let fatal = shop.rebuild(options()).run_to(&log, Position(3), Arrival::Durable).unwrap_err();
     assert_eq!(
         fatal.to_string(),
         "ledger/0: the rebuild cannot read the log: ledger/0: position 0 is outside the log, which holds 2..3; the log \
@@ -323,10 +327,10 @@ fn a_target_behind_is_refused_and_one_ahead_is_waited_for() {
     log.create_topic(TOPIC, 1);
     fill(&log, &[Item::Add(1, 1), Item::Add(1, 2)], "");
     let mut rebuild = shop.rebuild(options());
-    assert_eq!(rebuild.run_to(&log, Position(2)), Ok(RunEnd::Reached));
-    assert!(rebuild.run_to(&log, Position(1)).unwrap_err().reason.contains("beyond the target"));
+    assert_eq!(rebuild.run_to(&log, Position(2), Arrival::Durable), Ok(RunEnd::Reached));
+    assert!(rebuild.run_to(&log, Position(1), Arrival::Durable).unwrap_err().reason.contains("beyond the target"));
     std::thread::scope(|scope| {
-        let ahead = scope.spawn(|| rebuild.run_to(&log, Position(4)));
+        let ahead = scope.spawn(|| rebuild.run_to(&log, Position(4), Arrival::Durable));
         std::thread::sleep(Duration::from_millis(30));
         assert!(!ahead.is_finished());
         fill(&log, &[Item::Add(1, 3), Item::Add(1, 4), Item::Add(1, 5)], "");
@@ -347,7 +351,7 @@ fn a_rebuild_has_low_priority_and_stands_still_when_told_to() {
     let mut rebuild = shop.rebuild(RebuildOptions { batch: Limit { records: 10, bytes: 1 << 20 }, ..options() });
     shop.gate.set_throttle(0.0);
     std::thread::scope(|scope| {
-        let run = scope.spawn(|| rebuild.run_to(&log, Position(200)));
+        let run = scope.spawn(|| rebuild.run_to(&log, Position(200), Arrival::Durable));
         let deadline = Instant::now() + Duration::from_secs(5);
         while gauged(&shop.gauge).0 == 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));

@@ -15,6 +15,7 @@ mod pure;
 mod refuse;
 mod resume;
 mod stage;
+mod switch;
 mod tape;
 mod two;
 mod unmixed;

@@ -33,6 +33,8 @@ pub struct Setup {
     pub policy: Policy,
     pub history: History,
     pub retry: Duration,
+    /// How often live is made durable.
+    pub flush: Duration,
     pub fold_time_limit: Duration,
     pub replay: ReplayOptions,
     pub snapshots: SnapshotOptions,
@@ -60,6 +62,7 @@ impl Setup {
             policy: Policy::default(),
             history: History::Complete,
             retry: Duration::from_millis(1),
+            flush: Duration::from_millis(20),
             fold_time_limit: Duration::from_secs(2),
             replay: ReplayOptions { epoch_records: 16, memory: 16 << 20, ..ReplayOptions::default() },
             // None by themselves.
@@ -126,7 +129,7 @@ impl Stage {
     }
 
     pub fn try_start(&mut self) -> Result<(), String> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let store = self.open_store()?;
         self.store = Arc::downgrade(&store);
         let setup = &self.setup;
@@ -157,7 +160,7 @@ impl Stage {
                 prefetch: Prefetch { bytes: 1 << 20 },
             },
             retry: RetryOptions { attempts: ATTEMPTS, initial: setup.retry, factor: 2.0, max: setup.retry * 8 },
-            flush: FlushOptions { interval: Duration::from_millis(20), size: 1 << 20 },
+            flush: FlushOptions { interval: setup.flush, size: 1 << 20 },
             replay: setup.replay,
             snapshots: setup.snapshots,
             audit: AuditOptions { keys_per_minute: 0 },
@@ -291,6 +294,10 @@ impl Stage {
         self.block(self.node().take_snapshot(Vec::new())).unwrap()[0].id
     }
 
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// The directories of generations, and whatever else lies beside them, a partition each.
     pub fn directories(&self) -> Vec<Vec<String>> {
         let of = |partition: u32| {
@@ -342,12 +349,18 @@ impl Stage {
 
     /// What a kill -9 leaves: the files as they are at one moment, and a new life on them.
     pub fn crash(&mut self) {
+        self.crash_and(|_| ());
+    }
+
+    /// The same, with a look at the files before the new life begins.
+    pub fn crash_and(&mut self, look: impl FnOnce(&Path)) {
         self.lives += 1;
         let next = self.dir.path().join(format!("life-{}", self.lives));
         copy_dir(&self.data, &next);
         drop(self.running.take());
         self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(10));
         self.data = next;
+        look(&self.data);
         self.start();
     }
 }

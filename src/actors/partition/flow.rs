@@ -50,8 +50,8 @@ pub enum Pumped {
 pub struct Flow {
     pub(super) nursery: Nursery,
     pub(super) options: FlowOptions,
-    /// In a mutex only because the actor's state must be `Sync`; it is never locked.
-    reader: Mutex<Box<dyn Reader>>,
+    /// In a mutex only because the actor's state must be `Sync`; it is never locked. Gone once it was handed over.
+    reader: Mutex<Option<Box<dyn Reader>>>,
     pub(super) published: Arc<Published>,
     credits: Credits,
     committed: watch::Receiver<Committed>,
@@ -97,7 +97,7 @@ impl Flow {
             nursery,
             credits: Credits::new(Limit { records: options.credit_records, bytes: options.credit_bytes }),
             options,
-            reader: Mutex::new(reader),
+            reader: Mutex::new(Some(reader)),
             published,
             committed: watching,
             in_flight: VecDeque::new(),
@@ -164,7 +164,8 @@ impl Flow {
         }
         let Some(limit) = self.credits.available(self.options.batch) else { return Ok(false) };
         self.read_again = None;
-        let batch = match self.reader().drain(limit) {
+        let Some(reader) = self.reader() else { return Ok(false) };
+        let batch = match reader.drain(limit) {
             Ok(batch) => batch,
             Err(error) if error.retryable() => {
                 tracing::warn!(at = %self.at(), %error, "cannot read; trying again");
@@ -228,12 +229,17 @@ impl Flow {
         self.collected_to = self.dealt_to;
     }
 
-    fn reader(&mut self) -> &mut dyn Reader {
-        &mut **self.reader.get_mut().unwrap_or_else(PoisonError::into_inner)
+    fn reader(&mut self) -> Option<&mut Box<dyn Reader>> {
+        self.reader.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+    }
+
+    /// The reader, for whoever reads on.
+    pub fn take_reader(&mut self) -> Option<Box<dyn Reader>> {
+        self.reader.get_mut().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn publish(&mut self) {
-        let end = self.reader().end();
+        let end = self.reader().map_or(Position::ZERO, |reader| reader.end());
         self.published.saw_end(end.max(self.dealt_to));
         self.published.saw_in_flight(self.credits.used().records);
         let oldest: Option<Timestamp> =
@@ -326,6 +332,14 @@ impl Flow {
             Ok(flushed) => flushed.map_err(|error| store_failed(self.at(), &error)),
             Err(error) => Err(actors_failed(self.at(), &error.to_string())),
         }
+    }
+
+    /// Nothing more is written, and what was being written is.
+    pub async fn stand_still(&mut self) {
+        self.fence();
+        let incarnation = self.nursery.incarnation;
+        // A writer that is gone writes nothing either.
+        let _ = self.committed.wait_for(|committed| committed.incarnation >= incarnation).await;
     }
 
     /// Nothing more of any shard is written.

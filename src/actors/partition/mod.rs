@@ -38,8 +38,25 @@ pub enum PartitionMessage {
     Pump,
     /// Look whether a fold hangs.
     Tick,
-    /// Take in nothing more, see what is in flight committed, flush, and answer the durable position.
-    Stop(oneshot::Sender<Result<Position, Fatal>>),
+    /// Take in nothing more, see what is in flight committed, and answer how that ended.
+    Stop { ending: Ending, reply: oneshot::Sender<Result<Ended, Fatal>> },
+}
+
+/// What is done when everything in flight is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is made durable.
+    Durable,
+    /// Nothing is flushed: in a moment the partition goes on, in this generation or another one, and what is not durable
+    /// the log has. Not even the shards of single cells write anything more, and the reader is given back.
+    HandOver,
+}
+
+/// What a partition leaves that has stopped.
+pub struct Ended {
+    pub durable: Position,
+    /// After [`Ending::HandOver`]: it stands where the generation does.
+    pub reader: Option<Box<dyn Reader>>,
 }
 
 /// The actor; what it owns is in [`PartitionState`].
@@ -63,7 +80,7 @@ pub struct PartitionState {
     /// A `Pump` is in the mailbox.
     pumping: Arc<AtomicBool>,
     waker: JoinHandle<()>,
-    stopping: Option<oneshot::Sender<Result<Position, Fatal>>>,
+    stopping: Option<(Ending, oneshot::Sender<Result<Ended, Fatal>>)>,
     ended: bool,
 }
 
@@ -109,8 +126,8 @@ impl Actor for Partition {
         state: &mut PartitionState,
     ) -> Result<(), ActorProcessingErr> {
         if state.ended {
-            if let PartitionMessage::Stop(reply) = message {
-                let _ = reply.send(Ok(state.flow.durable()));
+            if let PartitionMessage::Stop { reply, .. } = message {
+                let _ = reply.send(Ok(Ended { durable: state.flow.durable(), reader: None }));
             }
             return Ok(());
         }
@@ -124,8 +141,8 @@ impl Actor for Partition {
                     state.end(fatal);
                 }
             }
-            PartitionMessage::Stop(reply) => {
-                state.stopping = Some(reply);
+            PartitionMessage::Stop { ending, reply } => {
+                state.stopping = Some((ending, reply));
                 state.flow.stop_reading();
                 state.pump(&myself).await;
             }
@@ -162,14 +179,26 @@ impl PartitionState {
             Ok(Pumped::Idle) => {}
             Err(fatal) => return self.end(fatal),
         }
-        if self.stopping.is_some() && self.flow.all_committed() {
+        if self.flow.all_committed()
+            && let Some((ending, reply)) = self.stopping.take()
+        {
             self.ended = true;
-            let flushed = self.flow.flush().await;
+            let ended = match ending {
+                Ending::Durable => self.flow.flush().await.map(|durable| Ended { durable, reader: None }),
+                Ending::HandOver => Ok(self.hand_over().await),
+            };
             self.published.stopped();
-            if let Some(reply) = self.stopping.take() {
-                let _ = reply.send(flushed);
-            }
+            let _ = reply.send(ended);
         }
+    }
+
+    /// Leaves the generation and the reader to whoever goes on with them.
+    async fn hand_over(&mut self) -> Ended {
+        self.flow.stand_still().await;
+        // A notification that this one took would be missing there.
+        self.waker.abort();
+        let _ = (&mut self.waker).await;
+        Ended { durable: self.flow.durable(), reader: self.flow.take_reader() }
     }
 
     /// The partition cannot go on: nothing more is written, and the node is told once.
@@ -180,7 +209,7 @@ impl PartitionState {
         tracing::error!(at = %self.flow.at(), reason = fatal.reason, next = fatal.next, "the partition ends");
         self.flow.fence();
         self.published.failed(&fatal);
-        if let Some(reply) = self.stopping.take() {
+        if let Some((_, reply)) = self.stopping.take() {
             let _ = reply.send(Err(fatal.clone()));
         }
         self.failed.send_if_modified(|failed| {

@@ -1,8 +1,12 @@
 //! The switch: live stands still, the new generations are brought to exactly where it stands, and one durable decision
 //! makes all of them live. Before the decision everything can go back; after it nothing has to.
+//!
+//! Nothing is flushed while live stands still, and no log is opened: what is not durable the log has, as with any live
+//! generation, and the new partitions read on with the readers of the old ones.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
@@ -10,7 +14,7 @@ use tokio::sync::oneshot;
 use super::build;
 use super::drive::Halt;
 use super::job::{Job, now};
-use super::rebuild::RunEnd;
+use super::rebuild::{Arrival, RunEnd};
 use super::record::JobRecord;
 use super::verify::{differences, differs_all_the_same, tag_of};
 use super::words::{DefinitionChange, Phase, ViewVerdict};
@@ -25,6 +29,9 @@ use crate::streams::Reader;
 
 /// How long live may take to commit what it has in flight.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// The readers of the topics whose live stands still, by topic: each where its generation stands.
+type Readers = HashMap<String, Vec<Box<dyn Reader>>>;
 
 /// The topics whose live stands still. Whoever drops it has started them again.
 struct Barrier {
@@ -60,8 +67,10 @@ pub async fn cut_over(
     let record = job.record();
     let changed = job.change(&store, |record| (record.phase, record.reason) = (Phase::CuttingOver, None));
     let barrier = Barrier::begin(node.topics_of(&record));
+    let old: Vec<Arc<Serving>> = barrier.topics.iter().map(|topic| topic.serving()).collect();
+    let (begun, mut readers) = (Instant::now(), Readers::new());
     let switched = match changed {
-        Ok(()) => at_the_barrier(node, job, &barrier.topics, &workers, &identical).await,
+        Ok(()) => at_the_barrier(node, job, &barrier.topics, &workers, &identical, &mut readers).await,
         Err(error) => Err(error.into()),
     };
     let next = match &switched {
@@ -69,15 +78,22 @@ pub async fn cut_over(
         Ok(()) => switch_readers(&record, &barrier.topics, &workers),
         Err(_) => Ok(as_it_was(&barrier.topics)),
     };
+    let started = match next {
+        Ok(next) => begin_all(node, next, readers).await,
+        Err(reason) => Err(reason),
+    };
+    tracing::info!(job = record.id, switched = switched.is_ok(), stood_still = ?begun.elapsed(), "live goes on");
+    // From here on nobody waits.
     for worker in workers {
         worker.finish().await;
     }
-    let started = match next {
-        Ok(next) => begin_all(node, next).await,
-        Err(reason) => Err(reason),
-    };
-    if switched.is_ok() && started.is_ok() {
-        super::snapshots::after_cut_over(node, &record);
+    if switched.is_ok() {
+        for serving in old {
+            keep(serving).await;
+        }
+        if started.is_ok() {
+            super::snapshots::after_cut_over(node, &record);
+        }
     }
     if let Err(reason) = started {
         // Nothing is lost, but the node serves rows that do not move: it must not look well.
@@ -93,9 +109,10 @@ async fn at_the_barrier(
     topics: &[Arc<TopicShared>],
     workers: &[Worker],
     identical: &[String],
+    readers: &mut Readers,
 ) -> Result<(), Halt> {
     for topic in topics {
-        stop(node, topic).await?;
+        readers.insert(topic.name().to_owned(), stop(node, topic).await?);
     }
     let target = |worker: &Worker| {
         let live = node.live_generation(worker.at());
@@ -106,7 +123,11 @@ async fn at_the_barrier(
         let gone = || Halt::Failed(format!("{} is not a partition of this node any more", worker.at()));
         let (position, live) = target(worker).ok_or_else(gone)?;
         let same = identical.contains(&worker.at().topic.to_string());
-        runs.push(reach(worker, position, live, same));
+        // Where nobody waits there is time to make it durable.
+        let running = |topic: &Arc<TopicShared>| topic.serving().mode == Mode::Running;
+        let topic = topics.iter().find(|topic| *topic.name() == *worker.at().topic);
+        let arrival = if topic.is_some_and(running) { Arrival::AtOnce } else { Arrival::Durable };
+        runs.push(reach(worker, position, arrival, live, same));
     }
     for run in join_all(runs).await {
         run?;
@@ -141,30 +162,51 @@ async fn at_the_barrier(
     Ok(())
 }
 
-/// Stops the live partitions of a topic in good order; they are then at one exact, durable position each.
-async fn stop(node: &NodeShared, topic: &TopicShared) -> Result<(), Halt> {
+/// Stops the live partitions of a topic in good order; they are then at one exact position each, where the readers stand
+/// that they give back. That position need not be durable.
+async fn stop(node: &NodeShared, topic: &TopicShared) -> Result<Vec<Box<dyn Reader>>, Halt> {
     if topic.serving().mode != Mode::Running {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let (reply, answer) = oneshot::channel();
     let message = SupervisorMessage::StopTopic { name: topic.name().to_owned(), within: STOP_WITHIN, reply };
     // A supervisor that is gone drops the reply.
     let _ = node.parts.supervisor.cast(message);
+    let mut readers = Vec::new();
     for stopped in answer.await.map_err(|_| Halt::Stopping)? {
         if let Err(problem) = stopped.durable {
             return Err(Halt::Failed(format!("{}: live could not be stopped for the cut-over: {problem}", stopped.at)));
         }
+        readers.extend(stopped.reader);
     }
-    Ok(())
+    Ok(readers)
+}
+
+/// Makes durable where the generations stand that were replaced, so that a rollback begins there. What a crash takes back
+/// before that, the rollback reads again.
+async fn keep(replaced: Arc<Serving>) {
+    for (at, error) in tokio::task::spawn_blocking(move || replaced.flush()).await.unwrap_or_default() {
+        tracing::warn!(%at, %error, "where the previous generation stands could not be made durable; a rollback reads more");
+    }
 }
 
 /// Brings one rebuild to where live stands, and compares the two where they must be equal.
-async fn reach(worker: &Worker, position: Position, live: Arc<Generation>, same: bool) -> Result<(), Halt> {
-    match worker.run_to(position).await? {
-        RunEnd::Reached => {}
-        RunEnd::Stopped => return Err(Halt::Stopping),
-    }
+async fn reach(
+    worker: &Worker,
+    position: Position,
+    arrival: Arrival,
+    live: Arc<Generation>,
+    same: bool,
+) -> Result<(), Halt> {
     let new = worker.generation().clone();
+    let mut end = worker.run_to(position, arrival).await?;
+    if end == RunEnd::Reached && new.durable() < live.durable() {
+        // Live was flushed a moment ago. What was once seen as durable is not to be taken back by a crash.
+        end = worker.run_to(position, Arrival::Durable).await?;
+    }
+    if end == RunEnd::Stopped {
+        return Err(Halt::Stopping);
+    }
     if !same {
         return Ok(());
     }
@@ -245,25 +287,37 @@ fn as_it_was(topics: &[Arc<TopicShared>]) -> Vec<Next> {
 }
 
 /// Starts them all; one that cannot be started does not keep the others from it. Answers the first reason.
-async fn begin_all(node: &Arc<NodeShared>, next: Vec<Next>) -> Result<(), String> {
+async fn begin_all(node: &Arc<NodeShared>, next: Vec<Next>, mut readers: Readers) -> Result<(), String> {
     let mut begun = Ok(());
     for (topic, serving) in next {
-        begun = begun.and(begin(node, &topic, &serving).await);
+        let readers = readers.remove(topic.name()).unwrap_or_default();
+        begun = begun.and(begin(node, &topic, &serving, readers).await);
     }
     begun
 }
 
 /// Starts the actors of a topic, unless the node stops: then the next start does.
-async fn begin(node: &Arc<NodeShared>, topic: &Arc<TopicShared>, serving: &Arc<Serving>) -> Result<(), String> {
+async fn begin(
+    node: &Arc<NodeShared>,
+    topic: &Arc<TopicShared>,
+    serving: &Arc<Serving>,
+    readers: Vec<Box<dyn Reader>>,
+) -> Result<(), String> {
     if serving.mode != Mode::Running || node.stopping() {
         return Ok(());
     }
-    let (log, name) = (node.parts.log.clone(), topic.name().to_owned());
-    let (generations, prefetch) = (serving.generations(), topic.parts.flow.prefetch);
-    let open = move || opening::readers(&*log, &name, &generations, prefetch);
-    let readers: Vec<Box<dyn Reader>> = match tokio::task::spawn_blocking(open).await {
-        Ok(readers) => readers.map_err(|error| error.to_string())?,
-        Err(error) => return Err(error.to_string()),
+    let generations = serving.generations();
+    let readers = match fit(&readers, &generations) {
+        true => readers,
+        false => {
+            let (log, name, prefetch) = (node.parts.log.clone(), topic.name().to_owned(), topic.parts.flow.prefetch);
+            let open = move || {
+                drop(readers);
+                opening::readers(&*log, &name, &generations, prefetch)
+            };
+            let opened = tokio::task::spawn_blocking(open).await;
+            opened.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?
+        }
     };
     let start = serving.start(&topic.parts, readers, &node.parts.failed);
     let (reply, answer) = oneshot::channel();
@@ -272,4 +326,13 @@ async fn begin(node: &Arc<NodeShared>, topic: &Arc<TopicShared>, serving: &Arc<S
     answer.await.map_err(|_| "the node's supervisor is gone".to_owned())??;
     topic.begin_flushing();
     Ok(())
+}
+
+/// Whether the readers are those that the generations need: one for each, in their order, each where its generation
+/// stands.
+fn fit(readers: &[Box<dyn Reader>], generations: &[Arc<Generation>]) -> bool {
+    let one = |(reader, generation): (&Box<dyn Reader>, &Arc<Generation>)| {
+        (reader.partition(), reader.position()) == (generation.at().partition, generation.applied())
+    };
+    readers.len() == generations.len() && readers.iter().zip(generations).all(one)
 }

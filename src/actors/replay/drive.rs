@@ -12,7 +12,7 @@ use super::disk;
 use super::footing;
 use super::governor;
 use super::job::{Job, now};
-use super::rebuild::RunEnd;
+use super::rebuild::{Arrival, RunEnd};
 use super::verify;
 use super::words::{JobKind, Phase, ReplayError, Verification};
 use super::worker::Worker;
@@ -154,9 +154,9 @@ async fn prepare(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> 
     let store = &node.parts.store;
     let begun = Instant::now();
     while build::behind(node, workers) > CLOSE {
-        catch_up(node, job, workers).await?;
+        catch_up(node, job, workers, Arrival::Durable).await?;
     }
-    catch_up(node, job, workers).await?;
+    catch_up(node, job, workers, Arrival::Durable).await?;
     let folded = job.folded();
     let free = folded > ENOUGH_TO_TELL && job.record().plan.request.rate.is_none();
     let rate = free.then(|| folded as f64 / begun.elapsed().as_secs_f64().max(1e-3));
@@ -176,12 +176,14 @@ async fn prepare(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> 
     // Next live stands still: every record that is left then is time that it waits.
     job.gate.lift_cap();
     job.gate.set_throttle(1.0);
-    catch_up(node, job, workers).await?;
+    catch_up(node, job, workers, Arrival::Durable).await?;
+    // And what has come in while that was made durable.
+    catch_up(node, job, workers, Arrival::AtOnce).await?;
     Ok(identical)
 }
 
 /// Folds everything that live has applied.
-async fn catch_up(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Result<(), Halt> {
+async fn catch_up(node: &Arc<NodeShared>, job: &Job, workers: &[Worker], arrival: Arrival) -> Result<(), Halt> {
     let mut runs = Vec::with_capacity(workers.len());
     for worker in workers {
         let live = node.live_generation(worker.at());
@@ -195,7 +197,7 @@ async fn catch_up(node: &Arc<NodeShared>, job: &Job, workers: &[Worker]) -> Resu
             }
             continue;
         }
-        runs.push(worker.run_to(target));
+        runs.push(worker.run_to(target, arrival));
     }
     for run in join_all(runs).await {
         match run? {
@@ -239,7 +241,7 @@ async fn wait_for_yes(
         if node.stopping() {
             return Err(Halt::Stopping);
         }
-        catch_up(node, job, workers).await?;
+        catch_up(node, job, workers, Arrival::Durable).await?;
         // A timeout is the usual end.
         let _ = tokio::time::timeout(KEEP_UP, prodded).await;
     }

@@ -170,7 +170,10 @@ impl Job {
         let seen = self.seen();
         let one = seen.iter().find(|one| one.at == *at)?;
         let load = |value: &std::sync::atomic::AtomicU64| Position(value.load(Ordering::Relaxed));
-        Some((load(&one.gauge.position), load(&one.gauge.durable)))
+        let position = load(&one.gauge.position);
+        // After the switch others make durable what the rebuild has not.
+        let durable = one.generation.upgrade().map_or(load(&one.gauge.durable), |generation| generation.durable());
+        Some((position, durable.min(position)))
     }
 
     /// Records folded so far by this process.

@@ -50,6 +50,16 @@ pub enum RunEnd {
     Stopped,
 }
 
+/// What becomes of what is folded when a run reaches its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It is committed and made durable. The run gives way to live.
+    Durable,
+    /// It is committed, and not flushed: live stands still meanwhile. What is not durable the log has, as for live. The
+    /// run has live's priority.
+    AtOnce,
+}
+
 /// The rebuild of one partition.
 pub struct Rebuild {
     setting: Arc<Setting>,
@@ -77,11 +87,12 @@ impl Rebuild {
     }
 
     /// Applies exactly the records below `target`, commits with the position `target`, tries what waits until nothing
-    /// does, and makes all of it durable. Blocks. What the reader gave beyond the target is kept for the next run.
+    /// does, and makes all of it durable if that is how it is to arrive. Blocks. What the reader gave beyond the target is
+    /// kept for the next run.
     ///
     /// A target that the log has not reached yet is waited for. After an error nothing is lost that was committed, and
     /// another run may be tried.
-    pub fn run_to(&mut self, log: &dyn Log, target: Position) -> Result<RunEnd, Fatal> {
+    pub fn run_to(&mut self, log: &dyn Log, target: Position, arrival: Arrival) -> Result<RunEnd, Fatal> {
         loop {
             let mut inline = match self.inline.take() {
                 Some(inline) => inline,
@@ -101,7 +112,7 @@ impl Rebuild {
                     }
                 }
             }
-            if let Some(end) = self.run_watched(inline, target)? {
+            if let Some(end) = self.run_watched(inline, target, arrival)? {
                 return Ok(end);
             }
         }
@@ -148,15 +159,22 @@ impl Rebuild {
     }
 
     /// Runs on a thread of its own, and watches it. `None` when it was given up because a fold hung.
-    fn run_watched(&mut self, inline: Box<Inline>, target: Position) -> Result<Option<RunEnd>, Fatal> {
+    fn run_watched(
+        &mut self,
+        inline: Box<Inline>,
+        target: Position,
+        arrival: Arrival,
+    ) -> Result<Option<RunEnd>, Fatal> {
         let (watched, mut observed) = (inline.watched.clone(), Observed::default());
         let limit = self.options.fold_time_limit;
         let tick = (limit / 4).max(Duration::from_millis(5));
         let (tell, told) = mpsc::channel();
         let mut inline = inline;
         let work = move || {
-            quiet::lower();
-            let end = inline.run_to(target);
+            if arrival == Arrival::Durable {
+                quiet::lower();
+            }
+            let end = inline.run_to(target, arrival);
             // Nobody listens when this thread was given up.
             let _ = tell.send((inline, end));
         };

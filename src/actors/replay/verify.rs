@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::drive::Halt;
 use super::job::Job;
-use super::rebuild::{Rebuild, RunEnd};
+use super::rebuild::{Arrival, Rebuild, RunEnd};
 use super::record::JobRecord;
 use super::words::{DefinitionChange, Difference, FieldDifference, JobKind, TopicReplay, Verification, ViewVerdict};
 use super::worker::Worker;
@@ -254,7 +254,7 @@ fn at_one_position(
     if position < new.applied() {
         return Ok(Answer::Behind { live: position, new: new.applied() });
     }
-    match rebuild.run_to(log, position).map_err(Failed::Rebuild)? {
+    match rebuild.run_to(log, position, Arrival::Durable).map_err(Failed::Rebuild)? {
         RunEnd::Reached => {}
         RunEnd::Stopped => return Ok(Answer::Stopped),
     }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::gate::Gate;
-use super::rebuild::{Gauge, Rebuild, RebuildOptions, RunEnd};
+use super::rebuild::{Arrival, Gauge, Rebuild, RebuildOptions, RunEnd};
 use crate::actors::plan::Fatal;
 use crate::actors::shard::Setting;
 use crate::position::{Position, TopicPartition};
@@ -78,8 +78,8 @@ impl Worker {
     }
 
     /// Folds up to exactly `target`.
-    pub async fn run_to(&self, target: Position) -> Result<RunEnd, Fatal> {
-        self.call(move |rebuild, log| rebuild.run_to(log, target)).await?
+    pub async fn run_to(&self, target: Position, arrival: Arrival) -> Result<RunEnd, Fatal> {
+        self.call(move |rebuild, log| rebuild.run_to(log, target, arrival)).await?
     }
 
     /// Ends the thread and lets go of its reader; the generation stays open as long as somebody else has it.

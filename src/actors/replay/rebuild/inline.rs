@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::redrives::Redrives;
-use super::{RebuildOptions, RunEnd, Watched, log_failed, read_again};
+use super::{Arrival, RebuildOptions, RunEnd, Watched, log_failed, read_again};
 use crate::actors::board::Cell;
 use crate::actors::plan::Fatal;
 use crate::actors::replay::gate::{Gate, Gauge, wait_ready};
@@ -111,7 +111,7 @@ impl Inline {
     }
 
     /// See [`super::Rebuild::run_to`].
-    pub fn run_to(&mut self, target: Position) -> Result<RunEnd, Fatal> {
+    pub fn run_to(&mut self, target: Position, arrival: Arrival) -> Result<RunEnd, Fatal> {
         while self.position < target {
             if self.gate.stopped() {
                 return self.stop();
@@ -119,11 +119,11 @@ impl Inline {
             let began = Instant::now();
             match self.fold(target)? {
                 Folded::Records(records) => {
-                    self.after(false)?;
+                    self.after(false, arrival)?;
                     self.gate.pace(records, began);
                 }
                 Folded::Nothing => {
-                    self.after(true)?;
+                    self.after(true, arrival)?;
                     if let Some(reader) = &self.reader {
                         wait_ready(&reader.ready());
                     }
@@ -140,7 +140,9 @@ impl Inline {
                 self.gate.sleep(due.saturating_duration_since(Instant::now()));
             }
         }
-        self.flush()?;
+        if arrival == Arrival::Durable {
+            self.flush()?;
+        }
         Ok(RunEnd::Reached)
     }
 
@@ -196,9 +198,10 @@ impl Inline {
     }
 
     /// Commits and makes durable when it is time. Where the reader has nothing ready there is time for what waits.
-    fn after(&mut self, idle: bool) -> Result<(), Fatal> {
-        let due = self.unflushed >= self.options.epoch_records
+    fn after(&mut self, idle: bool, arrival: Arrival) -> Result<(), Fatal> {
+        let grown = self.unflushed >= self.options.epoch_records
             || self.unflushed > 0 && self.flushed.elapsed() >= self.options.epoch_time;
+        let due = grown && arrival == Arrival::Durable;
         let full = self.shard.footprint() >= self.options.memory;
         if due || full {
             self.commit()?;
