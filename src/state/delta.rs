@@ -182,6 +182,8 @@ impl AddAssign for ViewChange {
 
 #[derive(Clone, Debug)]
 struct RowSlot {
+    /// For [`Rows::sort`]: eight bytes of the key as a number.
+    order: u64,
     key: Range<u32>,
     /// `None` removes the row.
     value: Option<Range<u32>>,
@@ -222,7 +224,7 @@ impl Rows {
         let middle = self.bytes.len() as u32;
         value(&mut self.bytes);
         let end = self.bytes.len() as u32;
-        self.slots.push(RowSlot { key: start..middle, value: Some(middle..end) });
+        self.slots.push(RowSlot { order: 0, key: start..middle, value: Some(middle..end) });
         self.bytes[start as usize..].split_at((middle - start) as usize)
     }
 
@@ -231,13 +233,24 @@ impl Rows {
         let start = self.bytes.len() as u32;
         key(&mut self.bytes);
         let end = self.bytes.len() as u32;
-        self.slots.push(RowSlot { key: start..end, value: None });
+        self.slots.push(RowSlot { order: 0, key: start..end, value: None });
     }
 
     /// Sorts by stored key: a sorted write costs RocksDB's skip list 40 % less.
     pub fn sort(&mut self) {
         let bytes = &self.bytes;
-        self.slots.sort_unstable_by(|a, b| slice(bytes, &a.key).cmp(slice(bytes, &b.key)));
+        let Some(first) = self.slots.first().map(|row| slice(bytes, &row.key)) else { return };
+        let alike = |row: &RowSlot| slice(bytes, &row.key).iter().zip(first).take_while(|(a, b)| a == b).count();
+        let shared = self.slots.iter().map(alike).min().unwrap_or(0);
+        // The eight bytes behind what all keys share tell most of them apart, without a look at the keys themselves,
+        // which lie all over the buffer.
+        for row in &mut self.slots {
+            let mut eight = [0; 8];
+            slice(bytes, &row.key)[shared..].iter().zip(&mut eight).for_each(|(byte, place)| *place = *byte);
+            row.order = u64::from_be_bytes(eight);
+        }
+        let keys = |a: &RowSlot, b: &RowSlot| slice(bytes, &a.key).cmp(slice(bytes, &b.key));
+        self.slots.sort_unstable_by(|a, b| a.order.cmp(&b.order).then_with(|| keys(a, b)));
     }
 
     /// The rows as `(stored key, stored value)`, in the order of the last [`Rows::sort`].
@@ -334,4 +347,27 @@ pub struct Commit {
     pub position: Position,
     /// Of the last record below `position`; `None` leaves the stored one.
     pub last: Option<Fingerprint>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn rows_are_sorted_by_their_keys(
+            shared in proptest::collection::vec(any::<u8>(), 0..20),
+            keys in proptest::collection::btree_set(proptest::collection::vec(0u8..3, 0..14), 0..40),
+        ) {
+            let keys: Vec<Vec<u8>> = keys.into_iter().map(|key| [&*shared, &*key].concat()).collect();
+            let mut rows = Rows::default();
+            for key in keys.iter().rev() {
+                rows.put(|into| into.extend_from_slice(key), |_| {});
+            }
+            rows.sort();
+            prop_assert_eq!(rows.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>(), keys);
+        }
+    }
 }
