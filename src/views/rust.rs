@@ -11,6 +11,9 @@ use crate::event::Event;
 mod storable;
 mod typed;
 
+/// A state of up to so many bytes that owns no memory is copied before each event.
+const PLAIN_BYTES: usize = 128;
+
 /// The [`Definition`] of the view `V`.
 pub struct RustView<V> {
     view: PhantomData<fn() -> V>,
@@ -59,24 +62,58 @@ struct RustRow<V> {
     encoded: Cell<usize>,
 }
 
+impl<V> RustRow<V> {
+    /// Whether a copy of the state is a few words and no allocation. Then each `apply` takes one, on the stack, which is
+    /// cheaper than a checkpoint that the caller takes once a batch.
+    const PLAIN: bool = !std::mem::needs_drop::<V>() && size_of::<V>() <= PLAIN_BYTES;
+}
+
+/// A plain state with what it was before the event, which it is again unless the event has been folded: after a panic
+/// too.
+struct Kept<'a, V> {
+    state: &'a mut V,
+    before: V,
+    folded: bool,
+}
+
+impl<V> Drop for Kept<'_, V> {
+    fn drop(&mut self) {
+        if !self.folded {
+            std::mem::swap(self.state, &mut self.before);
+        }
+    }
+}
+
+/// Applies the event to the state, which is torn after an error or a panic.
+fn fold<V: View>(state: &mut V, event: &Event<'_>) -> Result<Applied, Failure> {
+    let typed: V::Event = typed::decode(&event.meta.event_type, event.payload)?;
+    state.apply(&typed, &event.meta).map_err(|reject| match reject {
+        Reject::Permanent(reason) => Failure::Rejected(reason),
+        Reject::Transient(reason) => Failure::Transient(reason),
+    })?;
+    storable::check(state)
+        .map_err(|error| Failure::Rejected(format!("the row could not be stored after it: {error}")))?;
+    Ok(Applied::Folded)
+}
+
 impl<V: View> Row for RustRow<V> {
     fn apply(&mut self, event: &Event<'_>) -> Result<Applied, Failure> {
         let meta = &event.meta;
         if meta.event_version > V::MAX_EVENT_VERSION {
             return Err(Failure::TooNew { found: meta.event_version, known: V::MAX_EVENT_VERSION });
         }
-        let typed: V::Event = typed::decode(&meta.event_type, event.payload)?;
-        self.state.apply(&typed, meta).map_err(|reject| match reject {
-            Reject::Permanent(reason) => Failure::Rejected(reason),
-            Reject::Transient(reason) => Failure::Transient(reason),
-        })?;
-        storable::check(&self.state)
-            .map_err(|error| Failure::Rejected(format!("the row could not be stored after it: {error}")))?;
-        Ok(Applied::Folded)
+        if !Self::PLAIN {
+            return fold(&mut self.state, event);
+        }
+        let mut kept = Kept { before: self.state.clone(), state: &mut self.state, folded: false };
+        let applied = fold(kept.state, event)?;
+        kept.folded = true;
+        Ok(applied)
     }
 
+    /// None for a plain state: `apply` puts it back itself.
     fn checkpoint(&self) -> Option<Box<dyn Row>> {
-        Some(self.copy())
+        (!Self::PLAIN).then(|| self.copy())
     }
 
     fn copy(&self) -> Box<dyn Row> {

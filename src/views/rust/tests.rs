@@ -210,6 +210,57 @@ fn failures_keep_their_class() {
     assert_eq!(checkpoint.copy().footprint(), checkpoint.footprint());
 }
 
+/// Torn by whatever fails: it changes first and looks then.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct Tally {
+    sum: i64,
+    ratio: f64,
+}
+
+#[derive(Deserialize)]
+struct Added {
+    by: i64,
+}
+
+#[derive(Deserialize)]
+enum TallyEvent {
+    Added(Added),
+}
+
+impl View for Tally {
+    const NAME: &'static str = "tally";
+    const VERSION: u32 = 1;
+    type Event = TallyEvent;
+
+    fn apply(&mut self, event: &TallyEvent, _: &EventMeta<'_>) -> Result<(), Reject> {
+        let TallyEvent::Added(Added { by }) = event;
+        self.sum += by;
+        match by {
+            1 => return Err(Reject::because("not one")),
+            2 => panic!("not two"),
+            3 => self.ratio = f64::INFINITY,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_plain_state_is_what_it_was_after_a_failure_and_after_a_panic() {
+    let mut row = RustView::<Tally>::new().initial();
+    let mut add = |by: i64| {
+        let payload = format!(r#"{{"by":{by}}}"#);
+        let applied =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| row.apply(&event("Added", 1, &payload))));
+        (applied, encoded(row.as_ref()), row.checkpoint().is_none())
+    };
+    let good = r#"{"sum":10,"ratio":0.0}"#.to_owned();
+    assert!(matches!(add(10), (Ok(Ok(Applied::Folded)), row, true) if row == good));
+    assert!(matches!(add(1), (Ok(Err(Failure::Rejected(_))), row, true) if row == good));
+    assert!(matches!(add(2), (Err(_), row, true) if row == good));
+    assert!(matches!(add(3), (Ok(Err(Failure::Rejected(_))), row, true) if row == good));
+}
+
 #[test]
 fn what_json_cannot_hold_is_found() {
     assert!(storable::check(&serde_json::json!({"a": [1, {"b": null}]})).is_ok());
