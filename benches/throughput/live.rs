@@ -145,7 +145,7 @@ pub fn resident(job: &Job) -> Measured {
     let watch = Watch::start();
     for number in 0..job.keys {
         let key = key(number);
-        let mut aggregate = Aggregate::new(key.as_bytes(), 1);
+        let mut aggregate = Aggregate::new(key_hash(key.as_bytes()), key.as_bytes(), 1);
         let meta = EventMeta {
             topic: &job.topic,
             partition: PartitionId(0),
@@ -162,7 +162,7 @@ pub fn resident(job: &Job) -> Measured {
         };
         let outcome = aggregate.slots[0].fold(&definition, &Event { meta, payload });
         assert_eq!(outcome, Outcome::Folded);
-        shard.insert(key_hash(key.as_bytes()), aggregate);
+        shard.insert(aggregate);
     }
     let measured = watch.stop();
     let totals = Totals { records: job.keys, ..Totals::default() };

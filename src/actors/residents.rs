@@ -1,4 +1,4 @@
-//! The aggregates that a shard keeps in memory: a hash table over a slab, and a clock hand that makes room.
+//! The aggregates that a shard keeps in memory: a hash table over seats, and a clock hand that makes room.
 //!
 //! Only an aggregate whose rows are all in the store may go: clean, and its last hand-over committed.
 
@@ -6,17 +6,15 @@ use hashbrown::HashTable;
 
 use super::aggregate::Aggregate;
 
-struct Seat {
-    hash: u64,
-    /// `None` when the seat is free.
-    aggregate: Option<Aggregate>,
-}
+/// Seats in a row. Rows never move, so that a shard that grows copies no aggregates and leaves no memory unused.
+const ROW: usize = 512;
 
 /// Resident aggregates by key. A *seat* is an aggregate's index, stable while it is resident.
 #[derive(Default)]
 pub struct Residents {
     table: HashTable<u32>,
-    seats: Vec<Seat>,
+    /// All but the last are full; `None` is a free seat.
+    rows: Vec<Vec<Option<Aggregate>>>,
     free: Vec<u32>,
     /// Estimated bytes of all residents, as of when each was last measured.
     bytes: usize,
@@ -37,39 +35,75 @@ impl Residents {
         self.bytes
     }
 
-    /// The seat of a key; `hash` is [`key_hash`] of it.
-    pub fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.table.find(hash, |&seat| self.has_key(seat, hash, key)).copied()
-    }
-
-    fn has_key(&self, seat: u32, hash: u64, key: &[u8]) -> bool {
-        let seat = &self.seats[seat as usize];
-        seat.hash == hash && seat.aggregate.as_ref().is_some_and(|aggregate| *aggregate.key == *key)
+    /// The seat of a key, which counts as used by it; `hash` is [`key_hash`] of it.
+    pub fn find(&mut self, hash: u64, key: &[u8]) -> Option<u32> {
+        let rows = &mut self.rows;
+        let here = |&seat: &u32| match &mut rows[seat as usize / ROW][seat as usize % ROW] {
+            Some(aggregate) if aggregate.hash == hash && *aggregate.key == *key => {
+                aggregate.used = true;
+                true
+            }
+            _ => false,
+        };
+        self.table.find(hash, here).copied()
     }
 
     /// Seats a new aggregate; its key must not have a seat yet.
-    pub fn insert(&mut self, hash: u64, mut aggregate: Aggregate) -> u32 {
+    pub fn insert(&mut self, mut aggregate: Aggregate) -> u32 {
+        let hash = aggregate.hash;
         aggregate.measured = aggregate.footprint();
-        self.bytes += aggregate.measured;
-        let seat = match self.free.pop() {
-            Some(seat) => {
-                self.seats[seat as usize] = Seat { hash, aggregate: Some(aggregate) };
-                seat
-            }
-            None => {
-                self.seats.push(Seat { hash, aggregate: Some(aggregate) });
-                self.seats.len() as u32 - 1
-            }
+        self.bytes += aggregate.measured as usize;
+        let seat = self.free.pop().unwrap_or_else(|| self.seats());
+        match self.seat(seat) {
+            Some(free) => *free = Some(aggregate),
+            None => self.append(aggregate),
+        }
+        let rows = &self.rows;
+        let hash_of = |&seat: &u32| match &rows[seat as usize / ROW][seat as usize % ROW] {
+            Some(aggregate) => aggregate.hash,
+            None => 0,
         };
-        let seats = &self.seats;
-        self.table.insert_unique(hash, seat, |&other| seats[other as usize].hash);
+        self.table.insert_unique(hash, seat, hash_of);
         seat
+    }
+
+    fn seats(&self) -> u32 {
+        self.rows.last().map_or(0, |last| (self.rows.len() - 1) * ROW + last.len()) as u32
+    }
+
+    fn seat(&mut self, seat: u32) -> Option<&mut Option<Aggregate>> {
+        self.rows.get_mut(seat as usize / ROW)?.get_mut(seat as usize % ROW)
+    }
+
+    fn append(&mut self, aggregate: Aggregate) {
+        match self.rows.last_mut() {
+            Some(last) if last.len() < ROW => {
+                // The first row grows: a shard may serve a single key.
+                if last.len() == last.capacity() {
+                    last.reserve_exact(last.len());
+                }
+                last.push(Some(aggregate));
+            }
+            Some(_) => {
+                let mut row = Vec::with_capacity(ROW);
+                row.push(Some(aggregate));
+                self.rows.push(row);
+            }
+            None => self.rows.push(vec![Some(aggregate)]),
+        }
     }
 
     /// The aggregate in a seat that [`Residents::find`] or [`Residents::insert`] has just named.
     pub fn get_mut(&mut self, seat: u32) -> &mut Aggregate {
         // Proven: seats are handed out by `find` and `insert` and only freed between batches, by `make_room`.
-        self.seats[seat as usize].aggregate.as_mut().expect("a named seat is taken")
+        self.rows[seat as usize / ROW][seat as usize % ROW].as_mut().expect("a named seat is taken")
+    }
+
+    /// Reads what a fold will need of the aggregate in that seat.
+    pub fn fetch(&self, seat: u32) {
+        if let Some(aggregate) = &self.rows[seat as usize / ROW][seat as usize % ROW] {
+            aggregate.slots.iter().filter_map(|slot| slot.row.as_ref()).for_each(|row| row.fetch());
+        }
     }
 
     /// Corrects the estimate after the aggregate in that seat has grown or shrunk.
@@ -77,20 +111,21 @@ impl Residents {
         let aggregate = self.get_mut(seat);
         let after = aggregate.footprint();
         let before = std::mem::replace(&mut aggregate.measured, after);
-        self.bytes = self.bytes + after - before;
+        self.bytes = self.bytes + after as usize - before as usize;
     }
 
     /// Lets aggregates go until the estimate is within `budget` bytes, those not used since the hand last passed
     /// first. `committed` is the newest committed epoch. Answers how many went.
     pub fn make_room(&mut self, budget: usize, committed: u64) -> usize {
         let mut gone = 0;
+        let seats = self.seats() as usize;
         // Twice round: the first pass may only clear the marks.
-        let mut steps = self.seats.len() * 2;
+        let mut steps = seats * 2;
         while self.bytes > budget && steps > 0 {
             steps -= 1;
-            self.hand = (self.hand + 1) % self.seats.len();
-            let seat = &mut self.seats[self.hand];
-            let Some(aggregate) = seat.aggregate.as_mut() else { continue };
+            self.hand = (self.hand + 1) % seats;
+            let seat = &mut self.rows[self.hand / ROW][self.hand % ROW];
+            let Some(aggregate) = seat.as_mut() else { continue };
             if aggregate.used {
                 aggregate.used = false;
                 continue;
@@ -98,9 +133,9 @@ impl Residents {
             if aggregate.dirty || aggregate.epoch > committed {
                 continue;
             }
-            self.bytes -= aggregate.measured;
-            let (hash, hand) = (seat.hash, self.hand as u32);
-            seat.aggregate = None;
+            self.bytes -= aggregate.measured as usize;
+            let (hash, hand) = (aggregate.hash, self.hand as u32);
+            *seat = None;
             if let Ok(entry) = self.table.find_entry(hash, |&other| other == hand) {
                 entry.remove();
             }
@@ -123,7 +158,7 @@ mod tests {
     fn fill(residents: &mut Residents, keys: std::ops::Range<u32>) {
         for key in keys {
             let key = key.to_be_bytes();
-            residents.insert(key_hash(&key), Aggregate::new(&key, 1));
+            residents.insert(Aggregate::new(key_hash(&key), &key, 1));
         }
     }
 
@@ -139,7 +174,7 @@ mod tests {
         assert_eq!(residents.make_room(0, 0), 1000);
         assert_eq!((residents.len(), residents.bytes()), (0, 0));
         fill(&mut residents, 0..1000);
-        assert_eq!(residents.seats.len(), 1000);
+        assert_eq!(residents.seats(), 1000);
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub trait Row: Send {
     fn encode(&self, into: &mut Vec<u8>);
     /// Estimated bytes in memory, for the residency budget.
     fn footprint(&self) -> usize;
+    /// Reads something of the row, no matter what, so that it is in the processor's cache when it is folded.
+    fn fetch(&self) {}
 }
 
 /// The views of one topic, in the order of their declaration.

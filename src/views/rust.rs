@@ -133,6 +133,10 @@ impl<V: View> Row for RustRow<V> {
     fn footprint(&self) -> usize {
         size_of::<Self>() + self.encoded.get()
     }
+
+    fn fetch(&self) {
+        std::hint::black_box(self.encoded.get());
+    }
 }
 
 #[cfg(test)]

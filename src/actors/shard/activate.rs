@@ -1,5 +1,7 @@
 //! Brings the aggregates of a slice into memory: those that are not resident are read in one sorted `multi_get` a view.
 
+use std::ops::Range;
+
 use super::core::{NOBODY, Shard};
 use super::{Records, Setting};
 use crate::actors::aggregate::{Aggregate, Slot};
@@ -10,13 +12,12 @@ use crate::state::{self, StoredRow, ViewTag, digest};
 use crate::views::Definition;
 
 impl Shard {
-    /// Fills `seats` with the seat of each record's aggregate.
-    pub(super) fn activate(&mut self, records: Records<'_>) -> Result<(), Fatal> {
+    /// Adds the seat of each of these records' aggregates to `seats`.
+    pub(super) fn activate(&mut self, records: Records<'_>, which: Range<usize>) -> Result<(), Fatal> {
         let setting = self.setting.clone();
         let views = setting.definitions.len();
         let mut fresh = Vec::new();
-        self.seats.clear();
-        for i in 0..records.len() {
+        for i in which {
             let key = records.get(i).key;
             let Some(key) = key.filter(|key| key.len() <= setting.decoder.max_key_bytes()) else {
                 self.seats.push(NOBODY);
@@ -24,12 +25,9 @@ impl Shard {
             };
             let hash = records.hash(i, key);
             let seat = match self.residents.find(hash, key) {
-                Some(seat) => {
-                    self.residents.get_mut(seat).used = true;
-                    seat
-                }
+                Some(seat) => seat,
                 None => {
-                    let seat = self.residents.insert(hash, Aggregate::new(key, views));
+                    let seat = self.residents.insert(Aggregate::new(hash, key, views));
                     fresh.push(seat);
                     seat
                 }
@@ -51,7 +49,7 @@ impl Shard {
         for &seat in fresh {
             let aggregate = self.residents.get_mut(seat);
             for view in 0..aggregate.slots.len() {
-                let cell = Cell { view, key: aggregate.key.clone() };
+                let cell = Cell { view, key: (&*aggregate.key).into() };
                 aggregate.slots[view].held = self.held.get(&cell).map(|tail| tail.standing);
             }
         }
@@ -64,7 +62,7 @@ impl Shard {
         }
         let setting = self.setting.clone();
         let mut keys: Vec<(Box<[u8]>, u32)> =
-            fresh.drain(..).map(|seat| (self.residents.get_mut(seat).key.clone(), seat)).collect();
+            fresh.drain(..).map(|seat| ((&*self.residents.get_mut(seat).key).into(), seat)).collect();
         keys.sort_unstable();
         let sorted: Vec<&[u8]> = keys.iter().map(|(key, _)| &**key).collect();
         for (view, definition) in setting.definitions.iter().enumerate() {
@@ -104,7 +102,7 @@ pub fn store_failed(at: &TopicPartition, error: &state::Error) -> Fatal {
 impl Shard {
     /// Reads one row again that another shard has committed.
     pub(super) fn load_one(&mut self, seat: u32, view: usize) -> Result<(), state::Error> {
-        let key = self.residents.get_mut(seat).key.clone();
+        let key: Box<[u8]> = (&*self.residents.get_mut(seat).key).into();
         match load_slot(&self.setting, view, &key)? {
             Ok(slot) => self.residents.get_mut(seat).slots[view] = slot,
             Err(why) => {

@@ -119,7 +119,7 @@ pub(super) fn hand_over(
         return;
     }
     let stored_before = slot.digest != 0;
-    match (&slot.row, slot.last) {
+    match (&slot.row, slot.last()) {
         (Some(row), Some((offset, timestamp))) => {
             let (stored_key, stored_value) = rows.put(
                 |into| keys::row_key(tag, key, into),

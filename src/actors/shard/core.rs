@@ -19,6 +19,9 @@ use crate::views::Failure;
 /// Stands in the list of seats for a record that has no aggregate: no key, or one that is too long.
 pub(super) const NOBODY: u32 = u32::MAX;
 
+/// Records whose aggregates are looked for in a row, and then folded: few enough for what was read to be still near.
+const PIECE: usize = 128;
+
 /// The end of a cell's queue of held events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
@@ -87,24 +90,43 @@ impl Shard {
 
     fn apply_records(&mut self, records: Records<'_>) -> Result<(), Fatal> {
         let setting = self.setting.clone();
-        self.activate(records)?;
+        let all = 0..records.len();
+        self.seats.clear();
+        if !self.complete {
+            self.activate(records, all.clone())?;
+        }
         for view in &mut self.handover.delta.views {
             view.books.consumed += records.len() as i64;
         }
-        for i in 0..records.len() {
-            let record = records.get(i);
-            match setting.decoder.decode((&setting.at.topic, setting.at.partition), record) {
-                Ok(event) => {
-                    for view in 0..setting.definitions.len() {
-                        self.apply_event(records, i, view, &event, record)?;
+        for from in all.clone().step_by(PIECE) {
+            let piece = from..all.end.min(from + PIECE);
+            if self.complete {
+                self.activate(records, piece.clone())?;
+            }
+            self.fetch(piece.clone());
+            for i in piece {
+                let record = records.get(i);
+                match setting.decoder.decode((&setting.at.topic, setting.at.partition), record) {
+                    Ok(event) => {
+                        for view in 0..setting.definitions.len() {
+                            self.apply_event(records, i, view, &event, record)?;
+                        }
                     }
+                    Err(undecodable) => self.apply_undecodable(i, record, &undecodable)?,
                 }
-                Err(undecodable) => self.apply_undecodable(i, record, &undecodable)?,
             }
         }
         self.progress.idle();
         self.copies.forget();
         Ok(())
+    }
+
+    /// Reads what the folds of these records will need from memory. Here the processor waits for many of them at a time,
+    /// in a fold it would wait for one.
+    fn fetch(&mut self, piece: Range<usize>) {
+        for &seat in self.seats[piece].iter().filter(|seat| **seat != NOBODY) {
+            self.residents.fetch(seat);
+        }
     }
 
     /// Applies one event to one view of its aggregate, which is resident.
@@ -131,10 +153,12 @@ impl Shard {
         let slot = &mut aggregate.slots[view];
         slot.remember(i, &mut self.copies);
         self.progress.at(record.offset, view);
+        let changed = slot.changed;
         match slot.fold(&*self.setting.definitions[view], event) {
             Outcome::Folded => {
                 self.handover.delta.views[view].books.applied += 1;
-                if !aggregate.dirty {
+                // Asked only where the slot had no change yet: the mark is in another cache line.
+                if !changed && !aggregate.dirty {
                     aggregate.dirty = true;
                     self.dirty.push(seat);
                 }
@@ -211,10 +235,7 @@ impl Shard {
             self.queue_behind(view, record, standing);
             return;
         }
-        slot.forget();
-        slot.row = None;
-        slot.last = None;
-        slot.changed = true;
+        slot.remove();
         self.handover.delta.views[view].books.applied += 1;
         if !aggregate.dirty {
             aggregate.dirty = true;

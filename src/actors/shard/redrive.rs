@@ -133,7 +133,7 @@ impl Redrive {
         let books = &mut delta.views[view].books;
         let (reason, detail) = match setting.decoder.decode((&setting.at.topic, setting.at.partition), record) {
             Err(Undecodable::NullValue) if setting.policy.null_value == Decision::Delete => {
-                (slot.row, slot.last, slot.changed) = (None, None, true);
+                slot.remove();
                 books.applied += 1;
                 return Ok(self.done(held, delta));
             }
