@@ -331,8 +331,7 @@ async fn begin(
 /// Whether the readers are those that the generations need: one for each, in their order, each where its generation
 /// stands.
 fn fit(readers: &[Box<dyn Reader>], generations: &[Arc<Generation>]) -> bool {
-    let one = |(reader, generation): (&Box<dyn Reader>, &Arc<Generation>)| {
-        (reader.partition(), reader.position()) == (generation.at().partition, generation.applied())
-    };
-    readers.len() == generations.len() && readers.iter().zip(generations).all(one)
+    let positions = readers.iter().map(|reader| (reader.partition(), reader.position()));
+    let needed = generations.iter().map(|generation| (generation.at().partition, generation.applied()));
+    positions.eq(needed)
 }
