@@ -7,30 +7,19 @@ use bytesize::ByteSize;
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::child::{Course, Logs};
+use crate::filling::{Filling, Place};
+use crate::measure::Measured;
+use crate::workload::{Totals, Workload};
+
 /// Measures Segno's live path beside hand-written loops on the same records.
 #[derive(Parser, Debug)]
 #[command(name = "throughput")]
 pub struct Arguments {
-    /// Records in the topic.
-    #[arg(long, default_value_t = 3_000_000)]
-    pub records: u64,
-    /// Different keys.
-    #[arg(long, default_value_t = 100_000)]
-    pub keys: u64,
-    /// Bytes of a record's value, roughly; at least 230.
-    #[arg(long, default_value_t = 280)]
-    pub value_size: usize,
-    /// How the keys are drawn.
-    #[arg(long, value_enum, default_value_t = Skew::Uniform)]
-    pub skew: Skew,
-    #[arg(long, default_value_t = 4)]
-    pub partitions: u32,
-    /// Which logs to measure on.
-    #[arg(long, value_enum, default_value_t = Logs::Both)]
-    pub log: Logs,
-    /// How often each stage runs; the table shows medians.
-    #[arg(long, default_value_t = 3)]
-    pub runs: usize,
+    #[command(flatten)]
+    pub workload: Workload,
+    #[command(flatten)]
+    pub course: Course,
     /// Only these stages, with commas between.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub stages: Vec<Stage>,
@@ -49,29 +38,6 @@ pub struct Arguments {
     /// Segno: memory for resident aggregates. The default holds 100,000 shards of their own.
     #[arg(long, default_value = "1GiB")]
     pub residency: ByteSize,
-    /// Where data goes for the time of the benchmark (default: the system's temporary directory).
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
-    /// `cargo bench` says it.
-    #[arg(long, hide = true)]
-    pub bench: bool,
-    /// One stage, told by the leading process.
-    #[arg(long, hide = true)]
-    pub child: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Skew {
-    Uniform,
-    /// Key number k is drawn in proportion to 1/k.
-    Zipf,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Logs {
-    Kafka,
-    Embedded,
-    Both,
 }
 
 /// A row of the table.
@@ -126,6 +92,18 @@ impl Stage {
         matches!(self, Stage::Shared | Stage::Own | Stage::EmbeddedShared | Stage::EmbeddedOwn)
     }
 
+    /// Compares what it saw with what is in the log, as far as a stage of its kind can see it.
+    pub fn check(self, totals: &Totals, measured: &Measured) -> Result<(), String> {
+        let seen = measured.totals;
+        let want = match self {
+            Stage::Consume | Stage::EmbeddedRead => Totals { records: totals.records, ..Totals::default() },
+            Stage::Decode => Totals { records: totals.records, balance: totals.balance, ..Totals::default() },
+            Stage::Resident => return Ok(()),
+            _ => *totals,
+        };
+        if seen == want { Ok(()) } else { Err(format!("{seen:?}, it must be {want:?}")) }
+    }
+
     pub fn own(self) -> bool {
         matches!(self, Stage::Own | Stage::EmbeddedOwn)
     }
@@ -140,14 +118,24 @@ impl fmt::Display for Stage {
 impl Arguments {
     pub fn stages(&self) -> Vec<Stage> {
         let wanted = |stage: &Stage| {
-            let log = stage.log().is_none_or(|log| self.log == Logs::Both || self.log == log);
+            let log = stage.log().is_none_or(|log| self.course.log == Logs::Both || self.course.log == log);
             log && (self.stages.is_empty() || self.stages.contains(stage))
         };
         Stage::value_variants().iter().copied().filter(wanted).collect()
     }
 
-    pub fn scratch(&self) -> PathBuf {
-        self.dir.clone().unwrap_or_else(std::env::temp_dir)
+    pub fn job(&self, stage: Stage, filling: &Filling, data: &Path) -> Job {
+        Job {
+            stage,
+            place: filling.place(stage.log() == Some(Logs::Kafka)),
+            data: data.to_owned(),
+            keys: self.workload.keys,
+            shards: self.shards,
+            batch_records: self.batch_records,
+            credit_records: self.credit_records,
+            credit_bytes: self.credit_bytes.as_u64(),
+            residency: self.residency.as_u64(),
+        }
     }
 }
 
@@ -155,15 +143,10 @@ impl Arguments {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Job {
     pub stage: Stage,
-    pub brokers: Option<String>,
-    pub topic: String,
-    /// The embedded log's directory.
-    pub embedded: PathBuf,
+    pub place: Place,
     /// An empty place for the stage's own data.
     pub data: PathBuf,
     pub keys: u64,
-    /// Records of each partition.
-    pub ends: Vec<u64>,
     pub shards: usize,
     pub batch_records: usize,
     pub credit_records: usize,
@@ -173,7 +156,7 @@ pub struct Job {
 
 impl Job {
     pub fn records(&self) -> u64 {
-        self.ends.iter().sum()
+        self.place.records()
     }
 
     pub fn data(&self) -> &Path {

@@ -1,7 +1,8 @@
 //! Puts the same records into a topic of the broker and into an embedded log.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -9,81 +10,110 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 use segno::record::NewRecord;
 use segno::streams::Log;
 use segno::streams::embedded::{Embedded, EmbeddedOptions, Fsync, Timestamps};
+use segno::streams::kafka::{Kafka, KafkaOptions};
 use segno::streams::murmur2;
+use serde::{Deserialize, Serialize};
 
-use crate::arguments::{Arguments, Job, Logs, Stage};
 use crate::broker::{self, Broker};
-use crate::workload::{Generator, Totals};
+use crate::workload::{Generator, Workload};
 
 const TOPIC: &str = "bank.accounts";
 /// Records of one append to the embedded log.
 const APPEND: usize = 8192;
 
-/// Logs that are full.
-pub struct Filled {
-    broker: Option<(&'static Broker, String)>,
+/// Where the records are, for whoever reads them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// `None`: in the embedded log.
+    pub brokers: Option<String>,
+    pub topic: String,
+    /// The embedded log's directory.
+    pub embedded: PathBuf,
+    /// Records of each partition.
+    pub ends: Vec<u64>,
+}
+
+impl Place {
+    pub fn records(&self) -> u64 {
+        self.ends.iter().sum()
+    }
+
+    /// The log as a node opens it; `fsync` is that of appends to the embedded one.
+    pub fn open(&self, fsync: Fsync) -> Arc<dyn Log> {
+        match self.brokers.clone() {
+            None => Arc::new(open(&self.embedded, fsync)),
+            Some(brokers) => {
+                Arc::new(Kafka::connect(KafkaOptions { brokers, ..KafkaOptions::default() }).expect("a client"))
+            }
+        }
+    }
+}
+
+/// Logs that are being filled.
+pub struct Filling {
+    pub generator: Generator,
+    partitions: u32,
+    kafka: Option<Topic>,
+    /// The embedded log's directory. It is open only while records go in.
     embedded: PathBuf,
+    local: bool,
     ends: Vec<u64>,
-    pub totals: Totals,
 }
 
-pub fn fill(arguments: &Arguments, scratch: &Path) -> Filled {
-    let needs = |log: Logs| arguments.stages().iter().any(|stage| stage.log() == Some(log));
-    let embedded = scratch.join("log");
-    let mut ends = vec![0u64; arguments.partitions as usize];
-    let mut generator = Generator::new(arguments);
-    let started = Instant::now();
-    let mut kafka = needs(Logs::Kafka).then(|| Topic::create(arguments));
-    let mut local = needs(Logs::Embedded).then(|| Local::create(arguments, &embedded));
-    for _ in 0..arguments.records {
-        let made = generator.next();
-        let partition = murmur2::partition_of(made.key.as_bytes(), arguments.partitions);
-        ends[partition as usize] += 1;
-        if let Some(kafka) = &mut kafka {
-            kafka.put(partition, made.key.as_bytes(), &made.value, made.timestamp);
+impl Filling {
+    pub fn begin(workload: &Workload, kafka: bool, embedded: bool, scratch: &Path) -> Filling {
+        let filling = Filling {
+            generator: Generator::new(workload),
+            partitions: workload.partitions,
+            kafka: kafka.then(|| Topic::create(workload.partitions)),
+            embedded: scratch.join("log"),
+            local: embedded,
+            ends: vec![0; workload.partitions as usize],
+        };
+        if embedded {
+            let log = open(&filling.embedded, Fsync::Never);
+            log.create_topic(TOPIC, workload.partitions, Timestamps::Create).expect("a topic");
+            log.close(Duration::from_secs(60));
         }
-        if let Some(local) = &mut local {
-            local.put(NewRecord {
-                partition: Some(partition),
-                key: Some(made.key.into_bytes()),
-                value: Some(made.value),
-                timestamp: Some(made.timestamp),
-                headers: Vec::new(),
-            });
-        }
+        filling
     }
-    let broker = kafka.map(Topic::finish);
-    if let Some(local) = local {
-        local.finish();
-    }
-    eprintln!("filled the logs in {:.1} s", started.elapsed().as_secs_f64());
-    Filled { broker, embedded, ends, totals: generator.totals() }
-}
 
-impl Filled {
-    pub fn job(&self, arguments: &Arguments, stage: Stage, data: &Path) -> Job {
-        let kafka = self.broker.as_ref().filter(|_| stage.log() == Some(Logs::Kafka));
-        Job {
-            stage,
-            brokers: kafka.map(|(broker, _)| broker.plaintext.clone()),
-            topic: kafka.map_or_else(|| TOPIC.to_owned(), |(_, topic)| topic.clone()),
+    /// Puts so many more records into each of the logs.
+    pub fn put(&mut self, records: u64) {
+        let mut local = self.local.then(|| Local::open(&self.embedded));
+        for _ in 0..records {
+            let made = self.generator.next();
+            let partition = murmur2::partition_of(made.key.as_bytes(), self.partitions);
+            self.ends[partition as usize] += 1;
+            if let Some(kafka) = &self.kafka {
+                kafka.put(partition, made.key.as_bytes(), &made.value, made.timestamp);
+            }
+            if let Some(local) = &mut local {
+                local.put(NewRecord {
+                    partition: Some(partition),
+                    key: Some(made.key.into_bytes()),
+                    value: Some(made.value),
+                    timestamp: Some(made.timestamp),
+                    headers: Vec::new(),
+                });
+            }
+        }
+        if let Some(kafka) = &self.kafka {
+            kafka.producer.flush(Duration::from_secs(120)).expect("all records delivered");
+        }
+        if let Some(local) = local {
+            local.finish();
+        }
+    }
+
+    /// Where the records are that were put so far.
+    pub fn place(&self, kafka: bool) -> Place {
+        let kafka = self.kafka.as_ref().filter(|_| kafka);
+        Place {
+            brokers: kafka.map(|kafka| kafka.broker.plaintext.clone()),
+            topic: kafka.map_or_else(|| TOPIC.to_owned(), |kafka| kafka.name.clone()),
             embedded: self.embedded.clone(),
-            data: data.to_owned(),
-            keys: arguments.keys,
             ends: self.ends.clone(),
-            shards: arguments.shards,
-            batch_records: arguments.batch_records,
-            credit_records: arguments.credit_records,
-            credit_bytes: arguments.credit_bytes.as_u64(),
-            residency: arguments.residency.as_u64(),
-        }
-    }
-}
-
-impl Drop for Filled {
-    fn drop(&mut self) {
-        if let Some((broker, topic)) = &self.broker {
-            broker.delete_topic(topic);
         }
     }
 }
@@ -95,9 +125,9 @@ struct Topic {
 }
 
 impl Topic {
-    fn create(arguments: &Arguments) -> Topic {
+    fn create(partitions: u32) -> Topic {
         let broker = broker::shared();
-        let name = broker.topic(TOPIC, arguments.partitions as i32);
+        let name = broker.topic(TOPIC, partitions as i32);
         let producer = ClientConfig::new()
             .set("bootstrap.servers", &broker.plaintext)
             .set("compression.type", "lz4")
@@ -122,10 +152,11 @@ impl Topic {
             }
         }
     }
+}
 
-    fn finish(self) -> (&'static Broker, String) {
-        self.producer.flush(Duration::from_secs(120)).expect("all records delivered");
-        (self.broker, self.name)
+impl Drop for Topic {
+    fn drop(&mut self) {
+        self.broker.delete_topic(&self.name);
     }
 }
 
@@ -135,10 +166,8 @@ struct Local {
 }
 
 impl Local {
-    fn create(arguments: &Arguments, dir: &Path) -> Local {
-        let log = open(dir);
-        log.create_topic(TOPIC, arguments.partitions, Timestamps::Create).expect("a topic");
-        Local { log, waiting: Vec::with_capacity(APPEND) }
+    fn open(dir: &Path) -> Local {
+        Local { log: open(dir, Fsync::Never), waiting: Vec::with_capacity(APPEND) }
     }
 
     fn put(&mut self, record: NewRecord) {
@@ -159,8 +188,7 @@ impl Local {
     }
 }
 
-/// The embedded log, as the daemon opens it but for the fsync of appends, which are not measured.
-pub fn open(dir: &Path) -> Embedded {
-    let options = EmbeddedOptions { fsync: Fsync::Never, ..EmbeddedOptions::new(dir) };
+fn open(dir: &Path, fsync: Fsync) -> Embedded {
+    let options = EmbeddedOptions { fsync, ..EmbeddedOptions::new(dir) };
     Embedded::open(options).unwrap_or_else(|error| panic!("{error}"))
 }

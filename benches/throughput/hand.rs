@@ -84,7 +84,7 @@ pub fn multi_get(job: &Job) -> Measured {
     let db = open(job.data());
     let writing = writing();
     let mut tap = Tap::open(job);
-    let mut positions = vec![0u64; job.ends.len()];
+    let mut positions = vec![0u64; job.place.ends.len()];
     let mut records = 0;
     let mut changes: Vec<(Vec<u8>, i64)> = Vec::new();
     while records < job.records() {
@@ -136,7 +136,7 @@ pub fn cached(job: &Job) -> Measured {
         }
     }
     let mut tap = Tap::open(job);
-    let mut positions = vec![0u64; job.ends.len()];
+    let mut positions = vec![0u64; job.place.ends.len()];
     let (mut records, mut batches) = (0, 0);
     let mut changed: Vec<u32> = Vec::new();
     while records < job.records() {

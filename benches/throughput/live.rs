@@ -5,73 +5,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segno::actors::aggregate::{Aggregate, Outcome};
-use segno::actors::handle::Node;
-use segno::actors::plan::{
-    AuditOptions, FlowOptions, FlushOptions, History, NodePlan, Placement, Policy, ReplayOptions, RetryOptions,
-    SnapshotOptions, TopicPlan,
-};
+use segno::actors::plan::{FlowOptions, NodePlan, Placement, ReplayOptions};
 use segno::actors::residents::{Residents, key_hash};
 use segno::event::{Event, EventMeta};
 use segno::position::{Offset, PartitionId, Position, Timestamp};
 use segno::state::{Store, StoreOptions};
-use segno::streams::decode::{DecodeOptions, Format};
-use segno::streams::kafka::{Kafka, KafkaOptions};
-use segno::streams::{Limit, Log, Prefetch};
-use segno::views::{Definition, RustView, View};
+use segno::streams::embedded::Fsync;
+use segno::streams::{Limit, Log};
+use segno::views::RustView;
 
-use crate::arguments::{Job, Logs};
-use crate::filling;
-use crate::measure::{Measured, Watch, status};
+use crate::arguments::Job;
+use crate::figures::status;
+use crate::measure::{Measured, Watch};
+use crate::node::{self, PREFETCH};
 use crate::workload::{Account, Totals, key};
 
-/// What a log reads ahead, per partition: the default of `[kafka] prefetch`.
-pub const PREFETCH: Prefetch = Prefetch { bytes: 8 << 20 };
-
+/// The log. The fsync of appends is not measured.
 pub fn log(job: &Job) -> Arc<dyn Log> {
-    if job.stage.log() == Some(Logs::Embedded) {
-        return Arc::new(filling::open(&job.embedded));
-    }
-    let brokers = job.brokers.clone().expect("a broker");
-    Arc::new(Kafka::connect(KafkaOptions { brokers, ..KafkaOptions::default() }).expect("a client"))
+    job.place.open(Fsync::Never)
 }
 
 fn plan(job: &Job, log: Arc<dyn Log>) -> NodePlan {
-    let definition: Arc<dyn Definition> = Arc::new(RustView::<Account>::new());
-    NodePlan {
-        name: "throughput".to_owned(),
-        log,
-        store: Store::open(job.data(), StoreOptions::default()).expect("a store"),
-        topics: vec![TopicPlan {
-            name: job.topic.clone(),
-            decoder: DecodeOptions { format: Format::Json, max_key_bytes: 16 << 10 },
-            policy: Policy::default(),
-            history: History::default(),
-            views: Arc::from(vec![definition]),
-            previous: Arc::default(),
-        }],
-        flow: FlowOptions {
-            placement: if job.stage.own() { Placement::Own } else { Placement::Shared },
-            shards_per_partition: job.shards,
-            batch: Limit { records: job.batch_records, bytes: 8 << 20 },
-            credit_records: job.credit_records,
-            credit_bytes: job.credit_bytes as usize,
-            fold_time_limit: Duration::from_secs(1),
-            own_shard_limit: 1024,
-            residency: job.residency as usize,
-            prefetch: PREFETCH,
-        },
-        retry: RetryOptions {
-            attempts: 5,
-            initial: Duration::from_millis(100),
-            factor: 2.0,
-            max: Duration::from_secs(10),
-        },
-        flush: FlushOptions { interval: Duration::from_secs(10), size: 64 << 20 },
-        replay: ReplayOptions::default(),
-        snapshots: SnapshotOptions::default(),
-        audit: AuditOptions::default(),
-        consume: true,
-    }
+    let store = Store::open(job.data(), StoreOptions::default()).expect("a store");
+    let flow = FlowOptions {
+        placement: if job.stage.own() { Placement::Own } else { Placement::Shared },
+        shards_per_partition: job.shards,
+        batch: Limit { records: job.batch_records, bytes: 8 << 20 },
+        credit_records: job.credit_records,
+        credit_bytes: job.credit_bytes as usize,
+        fold_time_limit: Duration::from_secs(1),
+        own_shard_limit: 1024,
+        residency: job.residency as usize,
+        prefetch: PREFETCH,
+    };
+    node::plan(&job.place.topic, log, store, flow, ReplayOptions::default())
 }
 
 /// From nothing to everything committed and visible; opening the store and connecting count.
@@ -80,52 +47,23 @@ pub fn run(job: &Job) -> Measured {
     let watch = Watch::start();
     let plan = plan(job, log(job));
     let running = runtime.block_on(segno::actors::start(plan)).unwrap_or_else(|error| panic!("{error}"));
-    while !applied(&*running.node, &job.ends) {
-        if let Some(fatal) = &*running.failed.borrow() {
-            panic!("{fatal}");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    node::catch_up(&running, &job.place);
     let mut measured = watch.stop();
     let status = running.node.status();
     measured.resident = status.topics[0].partitions.iter().map(|partition| partition.resident).sum();
-    measured.totals = runtime.block_on(rows(&*running.node));
-    let books = status.topics[0].views[0].books;
-    assert!(books.balanced() && books.consumed == books.applied, "{books:?}");
-    measured.totals.records = books.applied as u64;
+    measured.totals = runtime.block_on(node::totals(&*running.node));
     let report = runtime.block_on(running.stop(Duration::from_secs(60)));
     assert!(report.clean(), "{report:?}");
     runtime.shutdown_timeout(Duration::from_secs(10));
     measured
 }
 
-fn applied(node: &dyn Node, ends: &[u64]) -> bool {
-    let status = node.status();
-    status.topics[0].partitions.iter().all(|p| p.applied >= Position(ends[p.partition.0 as usize]))
-}
-
-/// Reads every row back as a reader does.
-async fn rows(node: &dyn Node) -> Totals {
-    let mut totals = Totals::default();
-    let mut cursor = None;
-    loop {
-        let page = node.list(Account::NAME, Vec::new(), cursor, 1000, None).await.expect("a page").value;
-        for row in &page.rows {
-            totals.row(&row.key, &serde_json::from_str(row.json.get()).expect("an account"));
-        }
-        match page.next {
-            Some(next) => cursor = Some(next),
-            None => return totals,
-        }
-    }
-}
-
 /// The log alone, through the same reader, partition after partition.
 pub fn read(job: &Job) -> Measured {
     let watch = Watch::start();
     let log = log(job);
-    let starts: Vec<_> = (0..job.ends.len()).map(|id| (PartitionId(id as u32), Position::ZERO)).collect();
-    let mut readers = log.readers(&job.topic, &starts, PREFETCH).expect("readers");
+    let starts: Vec<_> = (0..job.place.ends.len()).map(|id| (PartitionId(id as u32), Position::ZERO)).collect();
+    let mut readers = log.readers(&job.place.topic, &starts, PREFETCH).expect("readers");
     let mut totals = Totals::default();
     while totals.records < job.records() {
         for reader in &mut readers {
@@ -147,7 +85,7 @@ pub fn resident(job: &Job) -> Measured {
         let key = key(number);
         let mut aggregate = Aggregate::new(key_hash(key.as_bytes()), key.as_bytes(), 1);
         let meta = EventMeta {
-            topic: &job.topic,
+            topic: &job.place.topic,
             partition: PartitionId(0),
             offset: Offset(number),
             record_timestamp: Timestamp(0),

@@ -9,25 +9,32 @@
 //! * [`arguments`]: what can be chosen. * [`workload`]: the records and their totals. * [`filling`]: into the logs.
 //! * [`raw`]: librdkafka's batches, bare. * [`hand`]: the loops that people write. * [`live`]: Segno.
 //! * [`replay`]: Segno's rebuild.
-//! * [`measure`]: time, processor, memory. * [`table`]: what is printed.
+//! * [`node`]: a node as the daemon runs it, and its rows. * [`child`]: one process a stage.
+//! * [`measure`]: time, processor, memory. * [`table`], [`figures`]: what is printed.
 
 mod arguments;
 #[path = "../../tests/common/broker.rs"]
 mod broker;
+mod child;
+mod figures;
 mod filling;
 mod hand;
 mod live;
 mod measure;
+mod node;
 mod raw;
 mod replay;
 mod table;
 mod workload;
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
 use arguments::{Arguments, Job, Stage};
+use child::Logs;
+use filling::Filling;
 use measure::Measured;
 
 /// As the program itself.
@@ -36,47 +43,37 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(job) = &arguments.child {
-        let job: Job = serde_json::from_str(job).expect("a job");
-        println!("{}", serde_json::to_string(&work(&job)).expect("a result"));
-        return ExitCode::SUCCESS;
-    }
-    lead(&arguments)
+    arguments.course.work(work).unwrap_or_else(|| lead(&arguments))
 }
 
 /// Fills the logs, has every stage run, prints.
 fn lead(arguments: &Arguments) -> ExitCode {
     table::heading(arguments);
-    let scratch = tempfile::Builder::new().prefix("segno-bench-").tempdir_in(arguments.scratch()).expect("a directory");
-    let filled = filling::fill(arguments, scratch.path());
+    let scratch = arguments.course.scratch();
+    let needs = |log: Logs| arguments.stages().iter().any(|stage| stage.log() == Some(log));
+    let mut filling = Filling::begin(&arguments.workload, needs(Logs::Kafka), needs(Logs::Embedded), scratch.path());
+    let started = Instant::now();
+    filling.put(arguments.workload.records);
+    eprintln!("filled the logs in {:.1} s", started.elapsed().as_secs_f64());
+    let totals = filling.generator.totals();
     let mut results: Vec<(Stage, Vec<Measured>)> = arguments.stages().into_iter().map(|s| (s, Vec::new())).collect();
-    for run in 1..=arguments.runs {
+    for run in 1..=arguments.course.runs {
         for (stage, measured) in &mut results {
             let data = scratch.path().join("data");
-            let job = filled.job(arguments, *stage, &data);
-            let one = in_child(&job);
+            let job = arguments.job(*stage, &filling, &data);
+            let one: Measured = child::run(&job);
             // Rows that are left from one stage would be resumed by the next.
             let _ = std::fs::remove_dir_all(&data);
-            if let Err(wrong) = filled.totals.check(*stage, &one) {
+            if let Err(wrong) = stage.check(&totals, &one) {
                 eprintln!("{stage}, run {run}: WRONG RESULT: {wrong}");
                 return ExitCode::FAILURE;
             }
-            eprintln!("run {run}/{}: {stage}: {:.0} records/s", arguments.runs, one.rate());
+            eprintln!("run {run}/{}: {stage}: {:.0} records/s", arguments.course.runs, one.rate());
             measured.push(one);
         }
     }
     table::print(arguments, &results);
     ExitCode::SUCCESS
-}
-
-fn in_child(job: &Job) -> Measured {
-    let program = std::env::current_exe().expect("this program");
-    let job = serde_json::to_string(job).expect("a job");
-    let mut command = Command::new(program);
-    let output = command.args(["--child", &job]).stderr(Stdio::inherit()).output().expect("a child");
-    assert!(output.status.success(), "the stage failed: {}", output.status);
-    let line = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(line.trim()).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
 fn work(job: &Job) -> Measured {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::figures::status;
 use crate::workload::Totals;
 
 /// `sysconf(_SC_CLK_TCK)` has been 100 on Linux since there is `/proc`.
@@ -65,11 +66,4 @@ fn cpu() -> f64 {
     let fields: Vec<&str> = stat.rsplit_once(") ").expect("a name in brackets").1.split(' ').collect();
     let ticks = |field: usize| fields[field - 3].parse::<f64>().expect("a number");
     (ticks(14) + ticks(15)) / TICKS
-}
-
-/// A size in bytes from `/proc/self/status`.
-pub fn status(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }

@@ -27,7 +27,7 @@ pub struct Record<'a> {
 
 impl Tap {
     pub fn open(job: &Job) -> Tap {
-        let brokers = job.brokers.as_ref().expect("a broker");
+        let brokers = job.place.brokers.as_ref().expect("a broker");
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", "throughput")
@@ -41,8 +41,8 @@ impl Tap {
             .create()
             .expect("a consumer");
         let mut list = TopicPartitionList::new();
-        for partition in 0..job.ends.len() {
-            list.add_partition_offset(&job.topic, partition as i32, Offset::Beginning).expect("a partition");
+        for partition in 0..job.place.ends.len() {
+            list.add_partition_offset(&job.place.topic, partition as i32, Offset::Beginning).expect("a partition");
         }
         consumer.assign(&list).expect("assigned");
         // SAFETY: the consumer lives longer than the queue.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use segno::actors::board::Board;
 use segno::actors::meter::Meter;
-use segno::actors::plan::{Policy, RetryOptions};
+use segno::actors::plan::Policy;
 use segno::actors::replay::gate::{Gate, Gauge};
 use segno::actors::replay::rebuild::{Arrival, Rebuild, RebuildOptions, RunEnd};
 use segno::actors::serving::idents;
@@ -15,13 +15,13 @@ use segno::actors::shard::Setting;
 use segno::position::{Position, TopicPartition};
 use segno::state::{Generation, Identity, Store, StoreOptions};
 use segno::streams::Limit;
-use segno::streams::decode::{DecodeOptions, Decoder, Format};
-use segno::views::{Definition, Definitions, RustView};
+use segno::streams::decode::Decoder;
+use segno::views::Definitions;
 
 use crate::arguments::Job;
-use crate::live::{PREFETCH, log};
+use crate::live::log;
 use crate::measure::{Measured, Watch};
-use crate::workload::Account;
+use crate::node::{self, PREFETCH};
 
 /// Records of a partition between two flushes.
 const EPOCH: usize = 1_000_000;
@@ -29,10 +29,9 @@ const EPOCH: usize = 1_000_000;
 pub fn genesis(job: &Job) -> Measured {
     let watch = Watch::start();
     let log = log(job);
-    let info = log.topic(&job.topic).expect("the topic");
+    let info = log.topic(&job.place.topic).expect("the topic");
     let store = Store::open(job.data(), StoreOptions::default()).expect("a store");
-    let definition: Arc<dyn Definition> = Arc::new(RustView::<Account>::new());
-    let definitions: Definitions = Arc::from(vec![definition]);
+    let definitions = node::definitions();
     let open = |partition: u32| {
         let at = TopicPartition::new(&*info.name, partition);
         let identity = Identity { at, cluster: info.cluster.clone(), partitions: info.partitions };
@@ -41,12 +40,12 @@ pub fn genesis(job: &Job) -> Measured {
     let generations: Vec<_> = (0..info.partitions).map(open).collect();
     let (gate, gauge) = (Gate::new(None), Arc::new(Gauge::default()));
     std::thread::scope(|scope| {
-        for (generation, end) in generations.iter().zip(&job.ends) {
+        for (generation, end) in generations.iter().zip(&job.place.ends) {
             let (definitions, gate, gauge, log) = (&definitions, &gate, &gauge, &*log);
             scope.spawn(move || {
                 let setting = Arc::new(setting(definitions, generation));
                 let options = RebuildOptions {
-                    memory: job.residency as usize / job.ends.len(),
+                    memory: job.residency as usize / job.place.ends.len(),
                     epoch_records: EPOCH,
                     epoch_time: Duration::from_secs(10),
                     prefetch: PREFETCH,
@@ -79,14 +78,9 @@ fn setting(definitions: &Definitions, generation: &Arc<Generation>) -> Setting {
         at: generation.at().clone(),
         definitions: definitions.clone(),
         tags: generation.tags().to_vec(),
-        decoder: Decoder::new(DecodeOptions { format: Format::Json, max_key_bytes: 16 << 10 }),
+        decoder: Decoder::new(node::decoding()),
         policy: Policy::default(),
-        retry: RetryOptions {
-            attempts: 5,
-            initial: Duration::from_millis(100),
-            factor: 2.0,
-            max: Duration::from_secs(10),
-        },
+        retry: node::retry(),
         generation: generation.clone(),
         board: Arc::new(Board::default()),
         meter: Meter::new(generation.at()),

@@ -1,30 +1,18 @@
-//! What is printed: the machine, the parameters, one row a stage.
+//! What is printed: the parameters, one row a stage.
 
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 
 use crate::arguments::{Arguments, Stage};
+use crate::figures::{self, median, mib, thousands};
 use crate::measure::Measured;
 
 pub fn heading(arguments: &Arguments) {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_once(':')).map_or("?".to_owned(), |(_, value)| value.trim().to_owned())
-    };
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let memory: f64 = field(&meminfo, "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0.0);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!(
-        "machine:    {cores} cores ({}), {:.1} GiB memory",
-        field(&cpuinfo, "model name"),
-        memory / (1 << 20) as f64
-    );
-    println!("            load {} at the start; the broker runs on the same machine", load.trim());
+    figures::print_machine();
+    let workload = &arguments.workload;
     println!(
         "workload:   {} records of about {} bytes, {} keys ({:?}), {} partitions, lz4; runs: {}",
-        arguments.records, arguments.value_size, arguments.keys, arguments.skew, arguments.partitions, arguments.runs
+        workload.records, workload.value_size, workload.keys, workload.skew, workload.partitions, arguments.course.runs
     );
     println!(
         "segno:      {} shards a partition, batches up to {}, credits {} records / {} a partition, residency {}",
@@ -75,35 +63,13 @@ pub fn print(arguments: &Arguments, results: &[(Stage, Vec<Measured>)]) {
             (median_of(shared, |run| run.rss as f64), median_of(own, |run| run.rss as f64))
         {
             let log = if shared == Stage::Shared { "kafka" } else { "embedded" };
-            let each = (large - small) / arguments.keys as f64;
+            let each = (large - small) / arguments.workload.keys as f64;
             println!("a shard of its own on top of it ({log}, difference of the two RSS): {each:.0} bytes");
         }
     }
     for (stage, runs) in results.iter().filter(|(stage, _)| stage.segno()) {
-        let each = median(runs.iter().map(|run| run.rss as f64)) / arguments.keys as f64;
+        let each = median(runs.iter().map(|run| run.rss as f64)) / arguments.workload.keys as f64;
         println!("{stage}: the whole process, memtables and read-ahead included, by keys: {each:.0} bytes");
     }
     println!("every row of every run was compared with the generator's totals: equal");
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => values[n / 2],
-        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
-    }
-}
-
-fn mib(bytes: f64) -> String {
-    format!("{:.0} MiB", bytes / (1 << 20) as f64)
-}
-
-/// 1234567 as 1,234,567.
-fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap_or("?")).collect();
-    groups.join(",")
 }

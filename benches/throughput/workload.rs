@@ -1,5 +1,6 @@
 //! The bank: deposits and withdrawals on many accounts, and what must come of them, computed with nothing but a vector.
 
+use clap::{Args, ValueEnum};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, Zipf};
@@ -8,11 +9,34 @@ use segno::views::{Reject, View};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::arguments::{Arguments, Skew, Stage};
-use crate::measure::Measured;
-
 /// The first event's time; each is a few milliseconds after the one before.
 const BEGIN: i64 = 1_700_000_000_000;
+
+/// What the records are like.
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
+pub struct Workload {
+    /// Records in the topic.
+    #[arg(long, default_value_t = 3_000_000)]
+    pub records: u64,
+    /// Different keys.
+    #[arg(long, default_value_t = 100_000)]
+    pub keys: u64,
+    /// Bytes of a record's value, roughly; at least 230.
+    #[arg(long, default_value_t = 280)]
+    pub value_size: usize,
+    /// How the keys are drawn.
+    #[arg(long, value_enum, default_value_t = Skew::Uniform)]
+    pub skew: Skew,
+    #[arg(long, default_value_t = 4)]
+    pub partitions: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum Skew {
+    Uniform,
+    /// Key number k is drawn in proportion to 1/k.
+    Zipf,
+}
 
 /// The row of an account, in every stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,16 +94,13 @@ impl Totals {
         self.digest = self.digest.wrapping_add(xxh3_64_with_seed(&bytes, xxh3_64_with_seed(key, 0)));
     }
 
-    /// Compares what a stage saw, as far as a stage of its kind can see it.
-    pub fn check(&self, stage: Stage, measured: &Measured) -> Result<(), String> {
-        let seen = measured.totals;
-        let want = match stage {
-            Stage::Consume | Stage::EmbeddedRead => Totals { records: self.records, ..Totals::default() },
-            Stage::Decode => Totals { records: self.records, balance: self.balance, ..Totals::default() },
-            Stage::Resident => return Ok(()),
-            _ => *self,
-        };
-        if seen == want { Ok(()) } else { Err(format!("{seen:?}, it must be {want:?}")) }
+    /// Of everything that is in the accounts, by their numbers.
+    pub fn of(records: u64, accounts: &[Account]) -> Totals {
+        let mut totals = Totals { records, ..Totals::default() };
+        for (number, account) in accounts.iter().enumerate().filter(|(_, account)| account.transactions > 0) {
+            totals.row(key(number as u64).as_bytes(), account);
+        }
+        totals
     }
 }
 
@@ -97,19 +118,24 @@ pub struct Generator {
     zipf: Option<Zipf<f64>>,
     value_size: usize,
     made: u64,
-    accounts: Vec<Account>,
+    /// As they must be by now, by their numbers.
+    pub accounts: Vec<Account>,
 }
 
 impl Generator {
-    pub fn new(arguments: &Arguments) -> Self {
+    pub fn new(workload: &Workload) -> Self {
+        Generator::going_on(workload, 0, vec![Account::default(); workload.keys as usize])
+    }
+
+    /// Goes on after `made` records that have made these accounts.
+    pub fn going_on(workload: &Workload, made: u64, accounts: Vec<Account>) -> Self {
         Generator {
-            rng: StdRng::seed_from_u64(7),
-            keys: arguments.keys,
-            zipf: (arguments.skew == Skew::Zipf)
-                .then(|| Zipf::new(arguments.keys as f64, 1.0).expect("at least 1 key")),
-            value_size: arguments.value_size,
-            made: 0,
-            accounts: vec![Account::default(); arguments.keys as usize],
+            rng: StdRng::seed_from_u64(7 + made),
+            keys: workload.keys,
+            zipf: (workload.skew == Skew::Zipf).then(|| Zipf::new(workload.keys as f64, 1.0).expect("at least 1 key")),
+            value_size: workload.value_size,
+            made,
+            accounts,
         }
     }
 
@@ -140,11 +166,7 @@ impl Generator {
 
     /// The totals of everything made so far.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals { records: self.made, ..Totals::default() };
-        for (number, account) in self.accounts.iter().enumerate().filter(|(_, account)| account.transactions > 0) {
-            totals.row(key(number as u64).as_bytes(), account);
-        }
-        totals
+        Totals::of(self.made, &self.accounts)
     }
 }
 
