@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::{History, StartError};
 use crate::position::{PartitionId, Position, TopicPartition};
-use crate::state::{Commit, Fingerprint, Generation, Identity, LogFacts, Store, ViewIdent};
+use crate::state::{Fingerprint, Generation, Identity, LogFacts, Store, ViewIdent};
 use crate::streams::{self, Limit, Log, Prefetch, Reader, TopicInfo};
 
 /// How long the log may take to show the record before a position; then the check goes without it.
@@ -31,8 +31,7 @@ pub fn open_topic(
         let watermarks = log.watermarks(&at).map_err(log_error)?;
         if generation.applied() == Position::ZERO && watermarks.start > Position::ZERO && history == History::Retained {
             tracing::warn!(%at, start = %watermarks.start, "the beginning of the log is gone; the views begin at its start");
-            let begin = Commit { deltas: Vec::new(), position: watermarks.start, last: None };
-            generation.commit(&begin).map_err(refused)?;
+            generation.begin_at(watermarks.start).map_err(refused)?;
         }
         let fingerprint_at = match generation.last() {
             Some(last) => look_back(log, &at, &last, watermarks.start, watermarks.end).map_err(log_error)?,

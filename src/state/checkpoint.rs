@@ -131,8 +131,8 @@ impl Store {
                 }
                 manifest.check_sizes(&path)?;
                 let (generation, position, bytes, path) = (part.generation, *position, manifest.bytes(), path.clone());
-                let lineage = manifest.lineage.unwrap_or_default();
-                Ok(SnapshotPart { at, generation, position, lineage, last, identity, views, totals, bytes, path })
+                let (lineage, began) = (manifest.lineage.unwrap_or_default(), manifest.began.unwrap_or(Position::ZERO));
+                Ok(SnapshotPart { at, generation, position, lineage, began, last, identity, views, totals, bytes, path })
             });
             match found {
                 Ok(part) => snapshot.parts.push(part),

@@ -50,13 +50,23 @@ impl Generation {
     /// After an error nothing of the batch is visible, and unless the error is [`Error::Law`] every later commit is
     /// refused with [`Error::Poisoned`]: the partition has to be opened again.
     pub fn commit(&self, commit: &Commit) -> Result<(), Error> {
+        self.store(commit, false)
+    }
+
+    /// Lets a generation that has seen nothing begin at `position`: what lies below is no part of its history. A gap at
+    /// the beginning of the log, which is committed like any other, is no such thing.
+    pub fn begin_at(&self, position: Position) -> Result<(), Error> {
+        self.store(&Commit { deltas: Vec::new(), position, last: None }, true)
+    }
+
+    fn store(&self, commit: &Commit, begins: bool) -> Result<(), Error> {
         let mut written = self.written();
         self.writable(&written)?;
         let written = &mut *written;
         let next = self.check_laws(written, commit)?;
 
         let mut batch = self.batch(commit, written, &next)?;
-        let begins = written.progress.position == Position::ZERO && commit.last.is_none() && commit.deltas.is_empty();
+        let begins = begins && written.progress.position == Position::ZERO;
         if begins {
             batch.put_cf(self.family(keys::META)?, keys::meta_began(), commit.position.0.to_be_bytes());
         }

@@ -54,6 +54,9 @@ pub(crate) struct Manifest {
     /// Absent when no rows were ever taken over from other definitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Lineage>,
+    /// Where its history begins; absent when that is the beginning of the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Position>,
     /// RocksDB's number of the last change.
     pub sequence: u64,
     last: Option<LastRecord>,
@@ -124,6 +127,7 @@ impl Manifest {
             generation: opened.number(),
             position: opened.applied(),
             lineage: Some(opened.lineage()).filter(|lineage| !lineage.is_whole()),
+            began: Some(opened.began()).filter(|began| *began > Position::ZERO),
             sequence: opened.db.latest_sequence_number(),
             last: opened.last().map(|last| LastRecord {
                 offset: last.offset,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::position::{Position, TopicPartition};
 use crate::state::definitions::ViewIdent;
-use crate::state::delta::Commit;
 use crate::state::error::Error;
 use crate::state::generation::Generation;
 use crate::state::meta::Identity;
@@ -93,7 +92,7 @@ impl Store {
                 paths::create_dirs(slot.path())?;
                 let generation = Generation::open(&self.root, slot, number, identity, views)?;
                 if *position > Position::ZERO {
-                    generation.commit(&Commit { deltas: Vec::new(), position: *position, last: None })?;
+                    generation.begin_at(*position)?;
                     generation.flush()?;
                 }
                 Ok(generation)

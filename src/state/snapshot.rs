@@ -42,6 +42,8 @@ pub struct SnapshotPart {
     pub position: Position,
     /// Where its rows were last taken over from other definitions.
     pub lineage: Lineage,
+    /// The generation has seen nothing below it.
+    pub began: Position,
     /// The last record in it.
     pub last: Option<Fingerprint>,
     pub identity: Identity,

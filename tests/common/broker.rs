@@ -19,8 +19,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -157,12 +158,34 @@ impl Broker {
         let nanos = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
         let unique = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{name}-{}-{unique}-{nanos}", std::process::id());
-        let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+        let created = self.create(&name, partitions, config);
+        assert!(created.is_ok(), "{created:?}");
+        name
+    }
+
+    fn create(&self, name: &str, partitions: i32, config: &[(&str, &str)]) -> TopicResult {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         topic.config = config.to_vec();
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        let created = wait(self.admin().create_topics([&topic], &options)).expect("create topics");
-        assert!(created.iter().all(Result::is_ok), "{created:?}");
-        name
+        wait(self.admin().create_topics([&topic], &options)).expect("create topics").remove(0)
+    }
+
+    /// Deletes a topic and creates another one under its name.
+    pub fn create_anew(&self, name: &str, partitions: i32, config: &[(&str, &str)]) {
+        self.delete_topic(name);
+        let deadline = Instant::now() + PATIENCE;
+        // The name is taken until the broker has done with the old one.
+        while let Err((_, code)) = self.create(name, partitions, config) {
+            assert!(code == RDKafkaErrorCode::TopicAlreadyExists && Instant::now() < deadline, "{name}: {code}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Gives a topic more partitions.
+    pub fn grow(&self, name: &str, partitions: usize) {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let grown = wait(self.admin().create_partitions([&NewPartitions::new(name, partitions)], &options));
+        assert!(grown.as_ref().expect("create partitions").iter().all(Result::is_ok), "{grown:?}");
     }
 
     pub fn delete_topic(&self, name: &str) {

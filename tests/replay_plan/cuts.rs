@@ -70,15 +70,34 @@ fn auto_repeats_the_history_of_live() {
     assert!(named.warnings.iter().any(|warning| warning.contains("they may differ")), "{:?}", named.warnings);
 }
 
+/// Live was made by a replay with `--base empty`, at position 30.
+#[test]
+fn auto_repeats_a_history_that_began_later() {
+    let mut stage = Stage::new(&[100]);
+    part(&mut stage).began = Position(30);
+    stage.snapshot(3, &[40]).parts[0].began = Position(30);
+    stage.snapshot(4, &[45]);
+    assert_eq!(shape(&stage.planned(&s(50))), [row(50, 40, "snapshot 3")]);
+    let named = stage.from(&s(50), BaseChoice::Snapshot(4)).unwrap();
+    let differ = "t/0: the history of snapshot 4 begins at 0, and live's at 30: the new rows will differ from live's";
+    assert_eq!(named.warnings, [differ]);
+    let whole = stage.from(&s(50), BaseChoice::Genesis).unwrap();
+    let before =
+        "t/0: live's history begins at 30; from the beginning of the log, the new rows have what came before it, too";
+    assert_eq!(whole.warnings, [before]);
+}
+
 #[test]
 fn auto_passes_over_what_does_not_fit() {
-    let cases: [fn(&mut KnownSnapshot); 6] = [
+    let cases: [fn(&mut KnownSnapshot); 7] = [
         |snapshot| snapshot.damaged = Some("its manifest is torn".to_owned()),
         |snapshot| snapshot.parts[0].identity.cluster = "elsewhere".to_owned(),
         |snapshot| snapshot.parts[0].views[0].name = "b".to_owned(),
         |snapshot| snapshot.parts[0].views[0].left_at = Some(Position(45)),
         // Other definitions made it than live, which is of one piece.
         |snapshot| snapshot.parts[0].views[0] = view("a", 0),
+        // It is of a replay with `--base empty`, and live is not.
+        |snapshot| snapshot.parts[0].began = Position(5),
         |snapshot| snapshot.parts[0].last = Some(print(999, T0)).map(|last| Fingerprint { offset: Offset(44), ..last }),
     ];
     for (number, spoil) in cases.into_iter().enumerate() {
@@ -232,6 +251,19 @@ fn refuse_a_time_where_no_record_has_one() {
     let mut stage = Stage::new(&[0]);
     stage.log.push_gap(&at("t", 0), 4);
     assert_eq!(shape(&stage.planned(&s(3))), [row(4, 0, "genesis")]);
+}
+
+#[test]
+fn equal_times_stay_together() {
+    let mut stage = Stage::new(&[0]);
+    let times = [3, 5, 5, 5, 6].map(|seconds| record(0, 0, T0 + seconds * 1000));
+    stage.log.append("t", times.to_vec()).unwrap();
+    for (seconds, cut, time) in [(4, 1, 5), (5, 1, 5), (6, 4, 6)] {
+        let plan = stage.planned(&s(seconds));
+        let time = Some(Timestamp(T0 + time * 1000));
+        assert_eq!((parts(&plan)[0].cut, parts(&plan)[0].cut_time), (Position(cut), time), "{seconds}");
+        assert_eq!(plan.warnings, <[String; 0]>::default());
+    }
 }
 
 #[test]

@@ -95,6 +95,7 @@ fn stage(life: &Life) -> (Stage, u64) {
         let views = vec![view("a", 1)];
         let parts = vec![KnownPart {
             lineage: Lineage::default(),
+            began: Position::ZERO,
             identity,
             generation: 0,
             position: Position(position),

@@ -69,35 +69,51 @@ fn refuse_requests_that_make_no_sense() {
 
 #[test]
 fn refuse_a_log_that_is_not_lives_any_more() {
-    let anew = "use a new data directory";
     let mut stage = Stage::new(&[100]);
     stage.log.create_topic("t", 1);
-    let why = stage.refused(&s(1), BaseChoice::Auto);
-    assert!(why.starts_with("t/0: the store has read up to 100, but the log ends at 0: "), "{why}");
+    assert_eq!(
+        stage.refused(&s(1), BaseChoice::Auto),
+        "t/0: the store has read up to 100, but the log ends at 0: the topic was truncated or created anew. Bring the \
+         records back, or use a new data directory"
+    );
     // Created anew, and already longer than before.
     stage.log.append("t", (0..200).map(|i| record(0, i + 7, T0 + i * 1000)).collect()).unwrap();
-    let why = stage.refused(&s(1), BaseChoice::Auto);
-    assert!(why.starts_with("t/0: the last record applied was offset 99 with timestamp"), "{why}");
-    assert!(why.contains("the topic was created anew") && why.contains(anew), "{why}");
+    let (stored, found) = (print(99, T0 + 99_000), print(106, T0 + 99_000));
+    assert_eq!(
+        stage.refused(&s(1), BaseChoice::Auto),
+        format!(
+            "t/0: the last record applied was offset 99 with timestamp 2023-11-14T22:14:59.000Z and hash {:016x}, but the \
+             log has offset 99 with timestamp 2023-11-14T22:14:59.000Z and hash {:016x} there: the topic was created \
+             anew. Bring the old topic back, or use a new data directory",
+            stored.hash, found.hash
+        )
+    );
 
     let mut stage = Stage::new(&[100]);
     stage.log.set_cluster("elsewhere");
-    let why = stage.refused(&s(1), BaseChoice::Auto);
-    assert!(
-        why.starts_with("t/0: the store was fed from cluster `memory`, and the log is cluster `elsewhere`"),
-        "{why}"
+    assert_eq!(
+        stage.refused(&s(1), BaseChoice::Auto),
+        "t/0: the store was fed from cluster `memory`, and the log is cluster `elsewhere`: go back to that cluster, or use \
+         a new data directory for this one"
     );
 
     let mut stage = Stage::new(&[100]);
     stage.log.create_topic("t", 3);
-    let why = stage.refused(&s(1), BaseChoice::Auto);
-    assert!(why.starts_with("t/0: the topic had 1 partitions and now has 3"), "{why}");
+    assert_eq!(
+        stage.refused(&s(1), BaseChoice::Auto),
+        "t/0: the topic had 1 partitions and now has 3, so keys have moved between partitions: use a new data directory, or \
+         a new topic with 3 partitions into which the events are copied"
+    );
 
     let mut stage = Stage::new(&[100]);
     (part(&mut stage).position, part(&mut stage).last) = (Position(10), None);
     stage.truncate(0, 20);
-    let why = stage.refused(&s(30), BaseChoice::Auto);
-    assert!(why.starts_with("t/0: the next record to read is 10, but the log begins at 20"), "{why}");
+    assert_eq!(
+        stage.refused(&s(30), BaseChoice::Auto),
+        "t/0: the next record to read is 10, but the log begins at 20: retention has removed 10 records that were never \
+         applied. Raise the topic's retention and rebuild from a source that still has them, or accept the loss with a new \
+         data directory"
+    );
 }
 
 #[test]
@@ -217,6 +233,12 @@ fn refuse_a_named_snapshot_that_does_not_fit() {
     assert_eq!(
         stage.refused(&s(50), BaseChoice::Snapshot(4)),
         format!("t/1: snapshot 4 does not cover this partition; {auto}")
+    );
+    // One that was being taken has no part yet.
+    stage.snapshot(5, &[]).damaged = Some("it was being taken".into());
+    assert_eq!(
+        stage.refused(&s(50), BaseChoice::Snapshot(5)),
+        format!("t/0: snapshot 5 cannot be the base: it is damaged (it was being taken); {auto}")
     );
     stage.snapshots[0].damaged = Some("MANIFEST is gone".into());
     assert_eq!(

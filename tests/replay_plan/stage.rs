@@ -88,6 +88,7 @@ impl Stage {
             self.log.append(name, all).unwrap();
             partitions.push(LivePartition {
                 lineage: Lineage::default(),
+                began: Position::ZERO,
                 identity: identity(&self.log, &at),
                 number: 0,
                 position: Position(count as u64),
@@ -105,6 +106,7 @@ impl Stage {
     pub fn snapshot(&mut self, id: u64, positions: &[i64]) -> &mut KnownSnapshot {
         let part = |(partition, &position): (usize, &i64)| KnownPart {
             lineage: Lineage::default(),
+            began: Position::ZERO,
             identity: identity(&self.log, &at("t", partition as u32)),
             generation: 0,
             position: Position(position as u64),

@@ -11,8 +11,8 @@ use proptest::option;
 use proptest::prelude::*;
 use segno::position::{Offset, Position, Timestamp, TopicPartition};
 use segno::state::{
-    Delta, Durability, Error, Fingerprint, Generation, Held, HeldChange, Identity, Source, Standing, Store, ViewIdent,
-    ViewTotals,
+    Commit, Delta, Durability, Error, Fingerprint, Generation, Held, HeldChange, Identity, Source, Standing, Store,
+    ViewIdent, ViewTotals,
 };
 
 use crate::harness::*;
@@ -322,6 +322,16 @@ fn a_shadow_of_nothing_begins_at_its_position() {
         let again = store.open_numbered(&identity(), number, &views()).unwrap().unwrap();
         assert_eq!((again.applied(), again.view_totals()[0].rows), (Position(position.0 + 1), 1));
     }
+}
+
+/// Offsets without records at the beginning of the log are read like any others.
+#[test]
+fn a_gap_at_the_beginning_is_part_of_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = filled(directory.path());
+    let made = same(&store, &Source::Nothing { position: Position::ZERO }).unwrap();
+    made.commit(&Commit { deltas: Vec::new(), position: Position(3), last: None }).unwrap();
+    assert_eq!((made.applied(), made.began()), (Position(3), Position::ZERO));
 }
 
 /// A waiting record of the base waits in the shadow too, and can be decided there alone.

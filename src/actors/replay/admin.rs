@@ -114,6 +114,7 @@ fn topic_context(topic: &Arc<TopicShared>) -> TopicContext {
             number: generation.number(),
             position: generation.applied(),
             lineage: generation.lineage(),
+            began: generation.began(),
             last: generation.last(),
             views: generation.views().to_vec(),
             books,
@@ -134,6 +135,7 @@ fn known_snapshot(snapshot: &Snapshot) -> KnownSnapshot {
         generation: part.generation,
         position: part.position,
         lineage: part.lineage,
+        began: part.began,
         last: part.last,
         views: part.views.clone(),
     };

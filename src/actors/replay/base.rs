@@ -68,9 +68,13 @@ impl<'a> Seeking<'a> {
         self.genesis(Some(&passed_over))
     }
 
-    /// Folding on from it gives live's rows: it is of live's own lineage, or what live's rows were taken over from.
+    /// Folding on from it gives live's rows: it began where live did, and is of live's own lineage, or what live's rows
+    /// were taken over from.
     fn of_live_s_history(&self, part: &KnownPart) -> bool {
         let lineage = self.live.lineage;
+        if part.began != self.live.began {
+            return false;
+        }
         match self.made_by_wanted(part) {
             true => part.lineage == lineage,
             false => !lineage.is_whole() && part.position == lineage.position,
@@ -93,13 +97,24 @@ impl<'a> Seeking<'a> {
     fn named(&self, id: u64) -> Result<Chosen<'a>, ReplayError> {
         let at = &self.live.identity.at;
         let Some((snapshot, part)) = self.parts().find(|(snapshot, _)| snapshot.id == id) else {
+            let known = self.context.snapshots.iter().find(|snapshot| snapshot.id == id);
+            if let Some(why) = known.and_then(|snapshot| snapshot.damaged.as_ref()) {
+                return Err(ReplayError::Refused(format!(
+                    "{at}: snapshot {id} cannot be the base: it is damaged ({why}); {AUTO}"
+                )));
+            }
             return Err(ReplayError::Refused(format!("{at}: snapshot {id} does not cover this partition; {AUTO}")));
         };
         if let Some(why) = self.misfit(snapshot, part)? {
             return Err(ReplayError::Refused(format!("{at}: snapshot {id} cannot be the base: {why}; {AUTO}")));
         }
         let mut chosen = self.on(snapshot, part);
-        if self.same && !self.of_live_s_history(part) {
+        if self.same && part.began != self.live.began {
+            chosen.warnings.push(format!(
+                "{at}: the history of snapshot {id} begins at {}, and live's at {}: the new rows will differ from live's",
+                part.began, self.live.began
+            ));
+        } else if self.same && !self.of_live_s_history(part) {
             chosen.warnings.push(format!(
                 "{at}: other definitions made snapshot {id} than live: the new rows will differ from live's"
             ));
@@ -184,6 +199,12 @@ impl<'a> Seeking<'a> {
             warnings.push(format!(
                 "{}: the log begins at {start}; with `history = \"retained\"` the new rows begin there, too",
                 self.live.identity.at
+            ));
+        }
+        if self.same && self.live.began > start {
+            warnings.push(format!(
+                "{}: live's history begins at {}; from the beginning of the log, the new rows have what came before it, too",
+                self.live.identity.at, self.live.began
             ));
         }
         if self.same && !self.live.lineage.is_whole() {

@@ -54,6 +54,8 @@ pub struct LivePartition {
     /// What is applied.
     pub position: Position,
     pub lineage: Lineage,
+    /// It has seen nothing below it.
+    pub began: Position,
     /// The record before the position, as far as it is known.
     pub last: Option<Fingerprint>,
     /// The views that it has, those that left it included or not.
@@ -79,6 +81,8 @@ pub struct KnownPart {
     pub generation: u64,
     pub position: Position,
     pub lineage: Lineage,
+    /// It has seen nothing below it.
+    pub began: Position,
     /// The last record in it.
     pub last: Option<Fingerprint>,
     pub views: Vec<StoredView>,

@@ -79,7 +79,7 @@ fn a_history_that_began_later_knows_nothing_before() {
     let stage = Stage::new(1, Policy::default());
     (0..10).for_each(|_| stage.add(0, "a", 1));
     let live = &stage.live[0];
-    live.commit(&Commit { deltas: Vec::new(), position: Position(5), last: None }).unwrap();
+    live.begin_at(Position(5)).unwrap();
     stage.feed(3);
     let travel = stage.travel();
     let balance = |position| {
