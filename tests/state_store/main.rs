@@ -12,4 +12,5 @@ mod sharing;
 mod snapshot_damage;
 mod snapshot_kill;
 mod snapshots;
+mod switch_seen;
 mod switching;

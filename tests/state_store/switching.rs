@@ -13,7 +13,7 @@ use segno::state::{Durability, Error, Identity, LiveInfo, Previous, Source, Stor
 use crate::harness::*;
 use crate::shadows::{same, same_of, store};
 
-const NOTHING: Source = Source::Nothing { position: Position(7) };
+pub const NOTHING: Source = Source::Nothing { position: Position(7) };
 
 fn to(number: u64) -> Switch {
     Switch { at: at(), to: number }
@@ -247,9 +247,9 @@ const VICTIM: &str = "SEGNO_TEST_SWITCHING_VICTIM";
 
 const SWITCHED: &str = "switched";
 
-const PARTITIONS: u32 = 3;
+pub const PARTITIONS: u32 = 3;
 
-fn of(partition: u32) -> Identity {
+pub fn of(partition: u32) -> Identity {
     Identity { at: TopicPartition::new("bank.accounts", partition), ..identity() }
 }
 
