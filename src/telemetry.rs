@@ -106,8 +106,11 @@ pub mod names {
 
     /// Counter by topic, view: rows that the audit has folded again and compared.
     pub const AUDIT_KEYS: &str = "segno_audit_keys_total";
-    /// Counter by topic, view: rows that are not what their records give.
+    /// Counter by topic, view, partition: rows that are not what their records give.
     pub const AUDIT_DIVERGED: &str = "segno_audit_diverged_total";
+    /// Gauge by topic, view, partition, key, of one row: the first that is not what its records give, and the offset of
+    /// the last of them; not a number when the generation that had it serves no more.
+    pub const AUDIT_FIRST: &str = "segno_audit_first_diverging_offset";
     /// Counter by topic, reason: rows that the audit has picked and could not compare.
     pub const AUDIT_SKIPPED: &str = "segno_audit_skipped_total";
 
@@ -141,6 +144,10 @@ fn describe() {
     describe_gauge!(names::UPTIME_SECONDS, Unit::Seconds, "Seconds since the process started");
     describe_counter!(names::AUDIT_KEYS, "Rows that the audit has folded again and compared");
     describe_counter!(names::AUDIT_DIVERGED, "Rows that are not what their records give");
+    describe_gauge!(
+        names::AUDIT_FIRST,
+        "The first row that is not what its records give, and the last of their offsets"
+    );
     describe_counter!(names::AUDIT_SKIPPED, "Rows that the audit has picked and could not compare, by reason");
     describe_counter!(names::REQUESTS, "HTTP answers, by route and status");
     describe_histogram!(names::REQUEST_SECONDS, Unit::Seconds, "How long an HTTP answer took");

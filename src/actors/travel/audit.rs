@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use metrics::counter;
+use metrics::{counter, gauge};
 
 use super::fold::{Fold, Keys};
 use super::sample::{Picked, Random, pick};
@@ -79,9 +79,17 @@ impl AuditState {
                 || generations.iter().any(|live| *live.at() == found.at && live.number() == found.generation)
         };
         let mut first = self.first();
-        if first.as_ref().is_some_and(|found| !serves(found)) {
-            *first = None;
+        if let Some(gone) = first.take_if(|found| !serves(found)) {
+            gone.gauge(f64::NAN);
         }
+    }
+
+    /// Keeps the first divergence of all.
+    fn found(&self, divergence: &Divergence) {
+        self.first().get_or_insert_with(|| {
+            divergence.gauge(divergence.offset.0 as f64);
+            divergence.clone()
+        });
     }
 }
 
@@ -98,6 +106,20 @@ pub struct Divergence {
     pub base: String,
     /// Two folds of the same records differ from each other: the fold is not a function of its events.
     pub impure: bool,
+}
+
+impl Divergence {
+    fn gauge(&self, value: f64) {
+        let Divergence { at, view, key, .. } = self;
+        let (partition, key) = (at.partition.to_string(), super::difference::text(key));
+        let labels = [
+            ("topic", at.topic.to_string()),
+            ("view", view.clone()),
+            ("partition", partition),
+            ("key", key.to_string()),
+        ];
+        gauge!(names::AUDIT_FIRST, &labels).set(value);
+    }
 }
 
 impl fmt::Display for Divergence {
@@ -260,6 +282,8 @@ impl Auditor {
         if found.is_empty() {
             return Ok(AuditOutcome::Agreed { keys: compared });
         }
+        let [topic_label, view_label] = labels;
+        let labels = [topic_label, view_label, ("partition", live.at().partition.to_string())];
         counter!(names::AUDIT_DIVERGED, &labels).increment(found.len() as u64);
         self.state.diverged.fetch_add(found.len() as u64, Ordering::Relaxed);
         let differing: Vec<&[u8]> = found.iter().map(|(key, _)| &***key).collect();
@@ -284,7 +308,7 @@ impl Auditor {
             tracing::error!(at = %found.at, view = found.view, key = super::difference::text(&found.key), offset = found.offset.0, impure = found.impure, "the audit found a row that its records do not give: {found}");
         }
         let first = divergences[0].clone();
-        self.state.first().get_or_insert_with(|| first.clone());
+        self.state.found(&first);
         Ok(AuditOutcome::Diverged { keys: compared, first })
     }
 
