@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use segno::actors::handle::{Bound, PartitionState};
 use segno::actors::plan::OnChange;
-use segno::actors::replay::words::{BaseChoice, DefinitionChange, JobKind, Phase, ReplayRequest};
+use segno::actors::replay::words::{Base, BaseChoice, DefinitionChange, JobKind, Phase, ReplayRequest};
+use segno::event::EventMeta;
 use segno::position::PositionVector;
-use segno::views::Definition;
+use segno::views::{Definition, Reject, RustView, View};
+use serde::{Deserialize, Serialize};
 
 use crate::oracle::{Code, all};
 use crate::stage::{Setup, Stage, TOPIC};
@@ -252,4 +254,56 @@ fn change_that_adds_a_view_fills_it_from_the_beginning() {
         send(&stage, 130..140);
         check(&stage, LEDGER, Code::Ledger(1));
     }
+}
+
+/// Counts events. Its second version has one field more.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Grown<const V: u32> {
+    n: u64,
+    #[serde(skip_serializing_if = "is_old::<V>")]
+    #[serde(default = "born::<V>")]
+    more: u32,
+}
+
+fn is_old<const V: u32>(_: &u32) -> bool {
+    V == 1
+}
+
+fn born<const V: u32>() -> u32 {
+    V
+}
+
+impl<const V: u32> View for Grown<V> {
+    const NAME: &'static str = "grown";
+    const VERSION: u32 = V;
+    type Event = serde::de::IgnoredAny;
+
+    fn apply(&mut self, _: &Self::Event, _: &EventMeta<'_>) -> Result<(), Reject> {
+        self.n += 1;
+        Ok(())
+    }
+}
+
+/// Law *Fix*: rows of the base go through the new code's reading and writing, whether an event touches them since or not.
+#[test]
+fn r2_rows_of_the_base_are_written_as_the_new_definition_writes_them() {
+    let mut stage = begun(&[Arc::new(RustView::<Grown<1>>::new())]);
+    assert!(stage.rows("grown").values().all(|row| row.json.get("more").is_none()));
+    stage.snapshot();
+    let of_both: [Arc<dyn Definition>; 2] =
+        [Arc::new(RustView::<Grown<1>>::new()), Arc::new(RustView::<Grown<2>>::new())];
+    let [old, new] = of_both;
+    stage.restart_with(|setup| (setup.views, setup.previous) = (vec![new], vec![old]));
+    stage.pen.send("key-1", 120, &What::Add { n: 120, amount: 1 });
+    stage.settle();
+    let request = ReplayRequest { from: "-PT0S".to_owned(), yes: true, ..ReplayRequest::default() };
+    let job = stage.replay(&request).unwrap();
+    let job = stage.done(job.id);
+    let based = |part: &segno::actors::replay::words::PartitionReplay| matches!(part.base, Base::Snapshot { .. });
+    assert!(job.plan.topics[0].partitions.iter().all(based), "{:#?}", job.plan);
+    for (key, row) in stage.rows("grown") {
+        let n = if key == "key-1" { 13 } else { 12 };
+        assert_eq!(row.json, serde_json::json!({ "n": n, "more": 2 }), "{key}");
+    }
+    stage.verify();
 }

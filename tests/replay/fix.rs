@@ -8,6 +8,7 @@ use segno::actors::replay::words::{Base, BaseChoice, DefinitionChange, JobAction
 use segno::position::PartitionId;
 
 use crate::drama::{self, From, Step, cases, from, play_settled, script};
+use crate::logs::On;
 use crate::oracle::{Code, Rows, Seen, all, whole};
 use crate::stage::{Setup, Stage};
 use crate::tape::Track;
@@ -179,22 +180,31 @@ fn answer() -> impl Strategy<Value = Answer> {
     ]
 }
 
-proptest! {
-    #![proptest_config(cases(300))]
+macro_rules! on {
+    ($name:ident, $on:expr, $cases:expr) => {
+        proptest! {
+            #![proptest_config(cases($cases))]
 
-    #[test]
-    fn r2_the_new_code_counts_from_the_base_on(
-        setup in drama::setup(),
-        pair in pair(),
-        before in script(70),
-        after in script(20),
-        (from, base, answer) in (from(), base(), answer()),
-        then in proptest::option::of(script(20)),
-        blow in proptest::option::weighted(0.15, 0u64..20),
-    ) {
-        case(setup, &pair, &before, &after, (&from, base, answer), then.as_deref(), blow)?;
-    }
+            #[test]
+            fn $name(
+                setup in drama::setup(),
+                pair in pair(),
+                before in script(70),
+                after in script(20),
+                (from, base, answer) in (from(), base(), answer()),
+                then in proptest::option::of(script(20)),
+                blow in proptest::option::weighted(0.15, 0u64..20),
+            ) {
+                let setup = Setup { on: $on, ..setup };
+                case(setup, &pair, &before, &after, (&from, base, answer), then.as_deref(), blow)?;
+            }
+        }
+    };
 }
+
+on!(r2_the_new_code_counts_from_the_base_on, On::Memory, 400);
+on!(r2_the_new_code_counts_from_the_base_on_the_embedded_log, On::Embedded, 10);
+on!(r2_the_new_code_counts_from_the_base_on_kafka, On::Kafka, 6);
 
 fn case(
     setup: Setup,

@@ -37,7 +37,7 @@ fn a_cancel_is_heard_while_the_job_waits_for_live_to_come_up() {
     let stage = Stage::new(Setup { partitions: 1, ..Setup::of(&[OLD.definition()]) });
     send(&stage, 0..100);
     stage.settle();
-    stage.pen.log.hold_at(&partition(0), Position(100));
+    stage.pen.script().hold_at(&partition(0), Position(100));
     send(&stage, 100..200);
     // It begins above live.
     let from = format!("@{TOPIC}@0:150");
@@ -45,7 +45,7 @@ fn a_cancel_is_heard_while_the_job_waits_for_live_to_come_up() {
     stage.until("it waits", || stage.job(job.id).phase == Phase::Verifying);
     let cancelled = answered(&stage, "cancel", stage.node().act(Some(job.id), JobAction::Cancel)).unwrap();
     assert_eq!(cancelled.phase, Phase::Cancelled);
-    stage.pen.log.release(&partition(0));
+    stage.pen.script().release(&partition(0));
     stage.until_directories(1);
     check(&stage);
 }
@@ -126,7 +126,7 @@ fn a_log_that_has_moved_on_fails_the_job_once() {
     let job = stage.replay(&ReplayRequest { rate: Some(20), ..genesis() }).unwrap();
     stage.until("it reads", || stage.job(job.id).topics.first().is_some_and(|topic| topic.done > 0));
     stage.stop();
-    stage.pen.log.truncate_before(&partition(0), Position(250));
+    stage.pen.script().truncate_before(&partition(0), Position(250));
     stage.start();
     let failed = stage.outcome(job.id);
     let why = failed.reason.as_ref().unwrap();
@@ -153,7 +153,7 @@ fn a_log_that_has_moved_on_fails_the_job_once() {
     let job = stage.replay(&request).unwrap();
     stage.until("it reads", || stage.job(job.id).topics.first().is_some_and(|topic| topic.done > 0));
     let end = stage.pen.log.watermarks(&partition(0)).unwrap().end;
-    stage.pen.log.truncate_before(&partition(0), end);
+    stage.pen.script().truncate_before(&partition(0), end);
     let failed = stage.outcome(job.id);
     assert!(failed.phase == Phase::Failed && failed.reason.unwrap().contains("no longer holds"));
     check(&stage);

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use segno::actors::admin::SnapshotInfo;
-use segno::actors::replay::words::{Base, BaseChoice, JobKind, JobStatus, Phase};
+use segno::actors::replay::words::{Base, BaseChoice, JobKind, JobStatus, Phase, ReplayRequest};
 use segno::position::Position;
 
 use crate::drama::{self, From, Step, Writer, base, cases, event, from, play, script};
+use crate::logs::On;
 use crate::oracle::{Code, all};
 use crate::stage::{Setup, Stage};
 use crate::views::{LEDGER, TALLY, Tally, ledger};
@@ -45,23 +46,36 @@ fn check_plan(stage: &Stage, from: &From, choice: BaseChoice) -> Result<(), Test
     let cuts = from.cut(&stage.pen);
     let snapshots = stage.block(stage.node().snapshots()).unwrap();
     let plan = stage.plan(&from.request(&stage.pen, choice)).unwrap();
-    prop_assert!(plan.topics[0].same_definitions() && plan.exact);
+    // A broker tells how many offsets there are, not how many of them are records.
+    prop_assert!(plan.topics[0].same_definitions() && plan.exact == (stage.setup.on != On::Kafka));
     let tracks = stage.pen.tracks();
     let mut records = 0;
     for (number, partition) in plan.topics[0].partitions.iter().enumerate() {
         let track = &tracks[number];
-        prop_assert_eq!(partition.cut, Position(cuts[number]), "partition {} of {:?}", number, plan);
-        let found = track.records.iter().find(|record| record.offset == cuts[number]);
-        if matches!(from, From::Time(..)) {
+        let cut = partition.cut.0;
+        let found = track.records.iter().find(|record| record.offset == cut);
+        // A broker's look-up by time sees what was aborted, and the ends of transactions: it may stop there, too early.
+        let early = stage.setup.on == On::Kafka && cut < cuts[number] && found.is_none();
+        prop_assert!(early || cut == cuts[number], "partition {} of {:?}: cut {}", number, plan, cuts[number]);
+        if matches!(from, From::Time(..)) && !early {
             prop_assert_eq!(partition.cut_time.map(|time| time.0), found.map(|record| record.time));
         }
-        let best = newest(&snapshots, number, cuts[number]).filter(|_| choice == BaseChoice::Auto);
+        let best = newest(&snapshots, number, cut).filter(|_| choice == BaseChoice::Auto);
         let (base, begin) = match best {
             Some((snapshot, position)) => (Base::Snapshot { snapshot, position: Position(position) }, position),
             None => (Base::Genesis, 0),
         };
         prop_assert_eq!((partition.base, partition.from), (base, Position(begin)), "partition {}", number);
-        let count = track.between(begin, u64::MAX).count() as u64;
+        let mut count = track.between(begin, u64::MAX).count() as u64;
+        if !plan.exact {
+            prop_assert!(
+                (count..=track.end - begin).contains(&partition.records),
+                "{:?}, {} records",
+                partition,
+                count
+            );
+            count = partition.records;
+        }
         prop_assert_eq!((partition.records, partition.log_end), (count, Position(track.end)));
         records += count;
     }
@@ -110,80 +124,142 @@ impl Forward {
     }
 }
 
-proptest! {
-    #![proptest_config(cases(220))]
-
-    /// In calm: whatever the events, the batches, the snapshots, the time and the base, the plan is right, the new
-    /// generations equal the old ones, rows, books and digests, and they are what serves afterwards.
-    #[test]
-    fn r1_a_replay_gives_what_live_has(
-        setup in setup(), script in script(90), replays in proptest::collection::vec((from(), base()), 1..3),
-    ) {
-        let stage = Stage::new(setup);
-        play(&stage, &script);
-        check(&stage)?;
-        for (from, base) in &replays {
-            let digests: Vec<_> = VIEWS.iter().map(|(view, _)| stage.view(view).digest).collect();
-            let before = stage.generations();
-            check_plan(&stage, from, *base)?;
-            let begun = stage.replay(&from.request(&stage.pen, *base)).unwrap();
-            let job = stage.done(begun.id);
-            check_done(&job)?;
-            let verification = job.verification.unwrap();
-            prop_assert!(verification.identical, "{:#?}", verification);
-            prop_assert_eq!(&verification.at, &[stage.pen.end()]);
-            for ((view, _), digest) in VIEWS.iter().zip(&digests) {
-                let verdict = verification.views.iter().find(|verdict| verdict.view == *view).unwrap();
-                prop_assert_eq!((&verdict.live_digest, &verdict.new_digest), (digest, digest));
-                prop_assert_eq!(verdict.unchanged, stage.rows(view).len() as u64);
-                prop_assert_eq!(&stage.view(view).digest, digest);
-            }
-            prop_assert!(stage.generations().iter().zip(&before).all(|(new, old)| new > old), "{:?}", before);
-            check(&stage)?;
+/// In calm: whatever the events, the batches, the snapshots, the time and the base, the plan is right, the new
+/// generations equal the old ones, rows, books and digests, and they are what serves afterwards.
+fn calm(setup: Setup, script: &[Step], replays: &[(From, BaseChoice)]) -> Result<(), TestCaseError> {
+    let stage = Stage::new(setup);
+    play(&stage, script);
+    check(&stage)?;
+    for (from, base) in replays {
+        let digests: Vec<_> = VIEWS.iter().map(|(view, _)| stage.view(view).digest).collect();
+        let before = stage.generations();
+        check_plan(&stage, from, *base)?;
+        let begun = stage.replay(&from.request(&stage.pen, *base)).unwrap();
+        let job = stage.done(begun.id);
+        check_done(&job)?;
+        let verification = job.verification.unwrap();
+        prop_assert!(verification.identical, "{:#?}", verification);
+        prop_assert_eq!(&verification.at, &[stage.pen.end()]);
+        for ((view, _), digest) in VIEWS.iter().zip(&digests) {
+            let verdict = verification.views.iter().find(|verdict| verdict.view == *view).unwrap();
+            prop_assert_eq!((&verdict.live_digest, &verdict.new_digest), (digest, digest));
+            prop_assert_eq!(verdict.unchanged, stage.rows(view).len() as u64);
+            prop_assert_eq!(&stage.view(view).digest, digest);
         }
+        prop_assert!(stage.generations().iter().zip(&before).all(|(new, old)| new > old), "{:?}", before);
+        check(&stage)?;
     }
+    Ok(())
 }
 
-proptest! {
-    #![proptest_config(cases(80))]
+/// Offsets without records at the beginning of the log: live and every rebuild have them in their history, however they
+/// came by them.
+#[test]
+fn r1_a_gap_at_the_beginning_is_part_of_the_history_of_both() {
+    let setup = Setup { partitions: 1, ..Setup::of(&[ledger::<1>(), TALLY_1.definition()]) };
+    let late = || (From::Time(30, 0), BaseChoice::Auto);
+    calm(setup, &[Step::Gap(0, 1)], &[late(), late()]).unwrap();
+}
 
-    /// In the storm: events arrive all the time, and kills and restarts hit the job in any phase, also its rollback. It
-    /// goes on by itself, and nothing is lost, doubled or different.
-    #[test]
-    fn r1_a_replay_survives_kills_while_events_arrive(
-        setup in setup(),
-        script in script(60),
-        (from, base) in (from(), base()),
-        more in proptest::collection::vec((event(), 0u64..3), 0..60),
-        blows in proptest::collection::vec((0u64..40, any::<bool>()), 0..4),
-        rolled_back in proptest::option::of(proptest::collection::vec((0u64..30, any::<bool>()), 0..3)),
-        rate in proptest::option::weighted(0.3, 200u64..2000),
-    ) {
-        let mut stage = Stage::new(setup);
+/// In the storm: events arrive all the time, and kills and restarts hit the job in any phase, also its rollback.
+#[derive(Debug)]
+struct Storm {
+    setup: Setup,
+    script: Vec<Step>,
+    from: From,
+    base: BaseChoice,
+    /// What arrives meanwhile, each so many milliseconds after the one before.
+    more: Vec<(Step, u64)>,
+    blows: Vec<Blow>,
+    rolled_back: Option<Vec<Blow>>,
+    rate: Option<u64>,
+}
+
+/// So many milliseconds after the one before; a kill, or a stop in good order.
+type Blow = (u64, bool);
+
+fn storm() -> impl Strategy<Value = Storm> {
+    (
+        setup(),
+        script(60),
+        (from(), base()),
+        proptest::collection::vec((event(), 0u64..3), 0..60),
+        proptest::collection::vec((0u64..40, any::<bool>()), 0..4),
+        proptest::option::of(proptest::collection::vec((0u64..30, any::<bool>()), 0..3)),
+        proptest::option::weighted(0.3, 200u64..2000),
+    )
+        .prop_map(|(setup, script, (from, base), more, blows, rolled_back, rate)| Storm {
+            setup,
+            script,
+            from,
+            base,
+            more,
+            blows,
+            rolled_back,
+            rate,
+        })
+}
+
+/// The job goes on by itself, and nothing is lost, doubled or different.
+fn weather(storm: Storm, on: On) -> Result<(), TestCaseError> {
+    let Storm { setup, script, from, base, more, blows, rolled_back, rate } = storm;
+    let mut stage = Stage::new(Setup { on, ..setup });
+    play(&stage, &script);
+    check(&stage)?;
+    let mut forward = Forward::new(&stage);
+    let request = ReplayRequest { rate, ..from.request(&stage.pen, base) };
+    let begun = stage.replay(&request).unwrap();
+    let pen = stage.pen.clone();
+    let producer = std::thread::spawn(move || produce(&mut Writer::new(&pen), &more));
+    blow(&mut stage, &mut forward, begun.id, &blows)?;
+    check_done(&stage.job(begun.id))?;
+    producer.join().unwrap();
+    check(&stage)?;
+    forward.look(&stage)?;
+    if let Some(blows) = rolled_back {
         play(&stage, &script);
-        check(&stage)?;
-        let mut forward = Forward::new(&stage);
-        let mut request = from.request(&stage.pen, base);
-        request.rate = rate;
-        let begun = stage.replay(&request).unwrap();
-        let pen = stage.pen.clone();
-        let producer = std::thread::spawn(move || produce(&mut Writer::new(&pen), &more));
-        storm(&mut stage, &mut forward, begun.id, &blows)?;
-        check_done(&stage.job(begun.id))?;
-        producer.join().unwrap();
+        let back = stage.roll_back().unwrap();
+        prop_assert_eq!((back.kind, back.of), (JobKind::Rollback, Some(begun.id)));
+        blow(&mut stage, &mut forward, back.id, &blows)?;
+        check_done(&stage.job(back.id))?;
         check(&stage)?;
         forward.look(&stage)?;
-        if let Some(blows) = rolled_back {
-            play(&stage, &script);
-            let back = stage.roll_back().unwrap();
-            prop_assert_eq!((back.kind, back.of), (JobKind::Rollback, Some(begun.id)));
-            storm(&mut stage, &mut forward, back.id, &blows)?;
-            check_done(&stage.job(back.id))?;
-            check(&stage)?;
-            forward.look(&stage)?;
-        }
     }
+    Ok(())
 }
+
+/// Each law on each log: thousands of cases on the one in memory when `SEGNO_CASES` says so, some on the real ones.
+macro_rules! on {
+    ($name:ident, $on:expr, $calm:expr, $storm:expr) => {
+        mod $name {
+            use super::*;
+
+            proptest! {
+                #![proptest_config(cases($calm))]
+
+                #[test]
+                fn r1_a_replay_gives_what_live_has(
+                    setup in setup(), script in script(90), replays in proptest::collection::vec((from(), base()), 1..3),
+                ) {
+                    calm(Setup { on: $on, ..setup }, &script, &replays)?;
+                }
+            }
+
+            proptest! {
+                #![proptest_config(cases($storm))]
+
+                #[test]
+                fn r1_a_replay_survives_kills_while_events_arrive(storm in storm()) {
+                    weather(storm, $on)?;
+                }
+            }
+        }
+    };
+}
+
+on!(memory, On::Memory, 360, 100);
+on!(embedded, On::Embedded, 10, 10);
+on!(kafka, On::Kafka, 6, 6);
 
 fn produce(writer: &mut Writer, steps: &[(Step, u64)]) {
     for (step, wait) in steps {
@@ -192,9 +268,8 @@ fn produce(writer: &mut Writer, steps: &[(Step, u64)]) {
     }
 }
 
-/// Lets a job run to its end, under blows: each comes so many milliseconds after the one before, and is a kill or a stop
-/// in good order.
-fn storm(stage: &mut Stage, forward: &mut Forward, id: u64, blows: &[(u64, bool)]) -> Result<(), TestCaseError> {
+/// Lets a job run to its end, under blows.
+fn blow(stage: &mut Stage, forward: &mut Forward, id: u64, blows: &[Blow]) -> Result<(), TestCaseError> {
     for (wait, kill) in blows {
         for _ in 0..*wait {
             forward.look(stage)?;

@@ -96,9 +96,12 @@ fn a_rollback_comes_back_caught_up_and_can_be_rolled_back() {
     check(&stage, NEW);
     send(&stage, 100..200);
     check(&stage, NEW);
-    let back = stage.roll_back().unwrap();
+    let (back, before) = (stage.roll_back().unwrap(), stage.positions());
     assert_eq!((back.kind, back.of), (JobKind::Rollback, Some(done.id)));
     stage.done(back.id);
+    // It is caught up when it begins to serve, not some time later.
+    let after = stage.positions();
+    assert!(after.iter().zip(&before).all(|(after, before)| after.0 >= before.0), "{after:?} after {before:?}");
     check(&stage, OLD);
     // The job that was undone cannot be undone again: its generations are not live.
     let twice = stage.block(stage.node().roll_back(Some(done.id))).unwrap_err();

@@ -174,14 +174,14 @@ fn a_previous_generation_stays_while_it_is_brought_back() {
     let cut = stage.pen.end();
     send(&stage, 100..150);
     stage.settle();
-    partitions.iter().for_each(|at| stage.pen.log.hold_at(at, cut.positions[&at.partition]));
+    partitions.iter().for_each(|at| stage.pen.script().hold_at(at, cut.positions[&at.partition]));
     let back = stage.roll_back().unwrap();
     // The keeper looks when the node starts.
     stage.restart();
     stage.crash();
     stage.until("it is held", || stage.job(back.id).phase == Phase::Building);
     assert!(stage.directories().iter().all(|names| names.len() == 2), "{:?}", stage.directories());
-    partitions.iter().for_each(|at| stage.pen.log.release(at));
+    partitions.iter().for_each(|at| stage.pen.script().release(at));
     stage.done(back.id);
     check(&stage);
 }

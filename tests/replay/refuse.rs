@@ -65,7 +65,7 @@ fn refuse_what_lies_in_a_retention_gap() {
         stage.pen.send("a", n as i64 * 1000, &What::Add { n, amount: 1 });
     }
     stage.settle();
-    stage.pen.log.truncate_before(&TopicPartition::new(TOPIC, 0), Position(10));
+    stage.pen.script().truncate_before(&TopicPartition::new(TOPIC, 0), Position(10));
     // The snapshot stands after the cut, and the log does not reach back.
     refused(&stage, &at(15), &["ledger/0", "begins at 10", "snapshot", "stands at 20", "after the cut at 15"]);
     refused(&stage, &at(5), &["ledger/0", "retention gap", "begins at 10"]);
@@ -86,7 +86,7 @@ fn refuse_what_lies_in_a_retention_gap() {
 #[test]
 fn refuse_a_compacted_topic_unless_it_is_named() {
     let stage = stage(10);
-    stage.pen.log.set_compacted(TOPIC, Some(true));
+    stage.pen.script().set_compacted(TOPIC, Some(true));
     refused(&stage, &at(3), &["`ledger` is compacted", "--compacted ledger"]);
     let named = ReplayRequest { compacted: vec![TOPIC.to_owned()], ..at(3) };
     let job = stage.replay(&named).unwrap();
@@ -96,17 +96,17 @@ fn refuse_a_compacted_topic_unless_it_is_named() {
 #[test]
 fn refuse_a_topic_that_was_made_anew() {
     let stage = stage(10);
-    stage.pen.log.delete_topic(TOPIC);
+    stage.pen.script().delete_topic(TOPIC);
     refused(&stage, &at(3), &["ledger"]);
-    stage.pen.log.create_topic(TOPIC, 1);
+    stage.pen.script().create_topic(TOPIC, 1);
     refused(&stage, &at(3), &["ledger/0", "10"]);
     for n in 0..12 {
         let value = What::Add { n, amount: 2 }.bytes();
         let record = NewRecord { key: Some(b"a".to_vec()), value, timestamp: Some(EPOCH), ..NewRecord::default() };
-        stage.pen.log.append(TOPIC, vec![record]).unwrap();
+        stage.pen.script().append(TOPIC, vec![record]).unwrap();
     }
     refused(&stage, &from("beginning"), &["ledger/0", "offset 9"]);
-    stage.pen.log.create_topic(TOPIC, 2);
+    stage.pen.script().create_topic(TOPIC, 2);
     refused(&stage, &from("beginning"), &["partition"]);
 }
 
@@ -117,7 +117,7 @@ fn refuse_a_partition_in_which_no_record_has_a_timestamp() {
     for n in 0..5 {
         let value = What::Add { n, amount: 2 }.bytes();
         let record = NewRecord { key: Some(b"a".to_vec()), value, timestamp: Some(-1), ..NewRecord::default() };
-        stage.pen.log.append_at(&partition, Offset(n), record);
+        stage.pen.script().append_at(&partition, Offset(n), record);
     }
     stage.settle();
     refused(&stage, &at(3), &["ledger/0", "timestamp"]);

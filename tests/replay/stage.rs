@@ -1,4 +1,4 @@
-//! A stage for replays: a real node on a scripted log and a real store, which can be stopped, killed and started again,
+//! A stage for replays: a real node on a log of its own and a real store, which can be stopped, killed and started again,
 //! with the same definitions or with others.
 
 use std::collections::BTreeMap;
@@ -13,13 +13,14 @@ use segno::actors::plan::{
     RetryOptions, Running, SnapshotOptions, TopicPlan,
 };
 use segno::actors::replay::words::{JobAction, JobStatus, Phase, ReplayError, ReplayPlan, ReplayRequest};
-use segno::position::{Position, TopicPartition};
+use segno::position::Position;
 use segno::state::{Books, Compression, Durability, Store, StoreOptions};
 use segno::streams::decode::{DecodeOptions, Format};
-use segno::streams::{Limit, Log, Prefetch};
+use segno::streams::{Limit, Prefetch};
 use segno::views::Definition;
 
 use crate::copy::copy_dir;
+use crate::logs::On;
 use crate::oracle::{ATTEMPTS, Seen};
 use crate::tape::Pen;
 pub use crate::tape::TOPIC;
@@ -27,6 +28,7 @@ pub use crate::tape::TOPIC;
 /// How a node is set up.
 #[derive(Clone)]
 pub struct Setup {
+    pub on: On,
     pub partitions: u32,
     pub placement: Placement,
     pub batch: usize,
@@ -43,19 +45,22 @@ pub struct Setup {
     /// Another topic, and its views.
     pub beside: Option<(&'static str, Arc<dyn Definition>)>,
     pub consume: bool,
+    /// Rows a minute.
+    pub audit: u32,
 }
 
 impl std::fmt::Debug for Setup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let views: Vec<String> = self.views.iter().map(|view| format!("{} v{}", view.name(), view.version())).collect();
-        let Setup { partitions, placement, batch, policy, replay, .. } = self;
-        write!(f, "{partitions} partitions, {placement:?}, batch {batch}, {policy:?}, {replay:?}, {views:?}")
+        let Setup { on, partitions, placement, batch, policy, replay, .. } = self;
+        write!(f, "{on:?}, {partitions} partitions, {placement:?}, batch {batch}, {policy:?}, {replay:?}, {views:?}")
     }
 }
 
 impl Setup {
     pub fn of(views: &[Arc<dyn Definition>]) -> Setup {
         Setup {
+            on: On::Memory,
             partitions: 2,
             placement: Placement::Shared,
             batch: 64,
@@ -71,6 +76,7 @@ impl Setup {
             previous: Vec::new(),
             beside: None,
             consume: true,
+            audit: 0,
         }
     }
 
@@ -99,9 +105,9 @@ impl Stage {
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let data = dir.path().join("life-0");
-        let pen = Pen::new(setup.partitions);
+        let pen = Pen::new(setup.on, setup.partitions);
         if let Some((topic, _)) = &setup.beside {
-            pen.log.create_topic(topic, setup.partitions);
+            pen.script().create_topic(topic, setup.partitions);
         }
         let mut stage = Stage { pen, setup, store: Weak::new(), running: None, runtime: None, dir, data, lives: 0 };
         stage.start();
@@ -141,11 +147,11 @@ impl Stage {
             views: views.into(),
             previous: previous.into(),
         };
-        let mut topics = vec![topic(TOPIC, &setup.views, &setup.previous)];
+        let mut topics = vec![topic(&self.pen.topic, &setup.views, &setup.previous)];
         topics.extend(setup.beside.iter().map(|(name, view)| topic(name, std::slice::from_ref(view), &[])));
         let plan = NodePlan {
             name: "stage".to_owned(),
-            log: Arc::new(self.pen.log.clone()),
+            log: self.pen.log.clone(),
             store,
             topics,
             flow: FlowOptions {
@@ -163,7 +169,7 @@ impl Stage {
             flush: FlushOptions { interval: setup.flush, size: 1 << 20 },
             replay: setup.replay,
             snapshots: setup.snapshots,
-            audit: AuditOptions { keys_per_minute: 0 },
+            audit: AuditOptions { keys_per_minute: setup.audit },
             consume: setup.consume,
         };
         let running = runtime.block_on(segno::actors::start(plan)).map_err(|error| error.to_string())?;
@@ -204,8 +210,8 @@ impl Stage {
         self.until("settled", || {
             let status = self.node().status();
             status.topics[0].partitions.iter().all(|partition| {
-                let at = TopicPartition::new(TOPIC, partition.partition.0);
-                partition.applied >= self.pen.log.watermarks(&at).unwrap().end && partition.waiting == 0
+                let ends = self.pen.log.watermarks(&self.pen.at(partition.partition.0)).unwrap();
+                partition.applied >= ends.end && partition.waiting == 0
             })
         });
     }
@@ -301,7 +307,7 @@ impl Stage {
     /// The directories of generations, and whatever else lies beside them, a partition each.
     pub fn directories(&self) -> Vec<Vec<String>> {
         let of = |partition: u32| {
-            let path = self.data.join(TOPIC).join(partition.to_string());
+            let path = self.data.join(&*self.pen.topic).join(partition.to_string());
             let mut names: Vec<String> = std::fs::read_dir(&path)
                 .map(|found| found.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
                 .unwrap_or_default();

@@ -242,7 +242,7 @@ fn once_a_rollback_reads_again_what_a_crash_took_from_the_previous_generation() 
 fn refuse_a_rollback_whose_generation_lost_what_the_log_has_not() {
     let _turn = turn();
     let stage = lost_previous();
-    stage.pen.log.truncate_before(&TopicPartition::new(TOPIC, 1), Position(5));
+    stage.pen.script().truncate_before(&TopicPartition::new(TOPIC, 1), Position(5));
     let error = stage.roll_back().unwrap_err();
     let ReplayError::Refused(why) = &error else { panic!("{error}") };
     for part in ["ledger/1", "stands at 0", "begins at 5", "5 records"] {

@@ -7,8 +7,10 @@ use segno::record::NewRecord;
 use segno::streams::Log;
 use segno::streams::memory::Memory;
 
+use crate::logs::{Home, On};
 use crate::views::What;
 
+/// What the topic is called on the logs that a stage has for itself.
 pub const TOPIC: &str = "ledger";
 
 /// Timestamps count from here, in milliseconds.
@@ -45,31 +47,40 @@ impl Track {
 /// Writes to the log and to the tape. Clones write to the same.
 #[derive(Clone)]
 pub struct Pen {
-    pub log: Memory,
-    topic: &'static str,
+    pub log: Arc<dyn Log>,
+    pub topic: Arc<str>,
+    home: Arc<Home>,
     tracks: Arc<Mutex<Vec<Track>>>,
 }
 
+/// Tapes on which nothing is written yet.
+fn blank(partitions: usize) -> Arc<Mutex<Vec<Track>>> {
+    Arc::new(Mutex::new(vec![Track::default(); partitions]))
+}
+
 impl Pen {
-    pub fn new(partitions: u32) -> Pen {
-        let log = Memory::new();
-        log.create_topic(TOPIC, partitions);
-        Pen::of(&log, TOPIC, partitions)
+    pub fn new(on: On, partitions: u32) -> Pen {
+        let home = Home::new(on, partitions);
+        let (log, topic) = (home.log(), home.topic());
+        Pen { log, topic, home: Arc::new(home), tracks: blank(partitions as usize) }
     }
 
-    /// For a topic that is there.
-    fn of(log: &Memory, topic: &'static str, partitions: u32) -> Pen {
-        let tracks = Arc::new(Mutex::new(vec![Track::default(); partitions as usize]));
-        Pen { log: log.clone(), topic, tracks }
+    /// For another topic of the same log, which is there and has as many partitions.
+    pub fn beside(&self, topic: &str) -> Pen {
+        Pen { topic: topic.into(), tracks: blank(self.tracks().len()), ..self.clone() }
     }
 
-    /// For another topic of the same log, with as many partitions.
-    pub fn beside(&self, topic: &'static str) -> Pen {
-        Pen::of(&self.log, topic, self.tracks().len() as u32)
+    /// The log as a script bends it: only the one in memory can be bent.
+    pub fn script(&self) -> &Memory {
+        self.home.script()
     }
 
     pub fn tracks(&self) -> MutexGuard<'_, Vec<Track>> {
         self.tracks.lock().unwrap()
+    }
+
+    pub fn at(&self, partition: u32) -> TopicPartition {
+        TopicPartition::new(&*self.topic, partition)
     }
 
     /// Appends; answers the token of the record. Nobody sees the record before it is on the tape.
@@ -82,22 +93,25 @@ impl Pen {
             timestamp: Some(time),
             ..NewRecord::default()
         };
-        let appended = self.log.append(self.topic, vec![record]).unwrap()[0];
+        let appended = self.log.append(&self.topic, vec![record]).unwrap()[0];
         let track = &mut tracks[appended.partition.0 as usize];
         let offset = appended.offset.0;
         assert!(offset >= track.end);
         track.end = offset + 1;
         track.records.push(Written { offset, time, key: key.to_owned(), what: what.clone() });
-        let mut token = PositionVector::new(self.topic);
+        let mut token = PositionVector::new(&*self.topic);
         token.raise(appended.partition, appended.offset.next());
         token
     }
 
+    /// Offsets without records, where the log has such.
     pub fn gap(&self, partition: u32, offsets: u64) {
         let mut tracks = self.tracks();
         let partition = partition % tracks.len() as u32;
-        self.log.push_gap(&TopicPartition::new(self.topic, partition), offsets);
-        tracks[partition as usize].end += offsets;
+        let at = self.at(partition);
+        if self.home.gap(&at, offsets) {
+            tracks[partition as usize].end = self.log.watermarks(&at).unwrap().end.0;
+        }
     }
 
     /// The ends as a token.
@@ -106,7 +120,7 @@ impl Pen {
     }
 
     pub fn token(&self, mut position: impl FnMut(&Track) -> u64) -> PositionVector {
-        let mut token = PositionVector::new(self.topic);
+        let mut token = PositionVector::new(&*self.topic);
         for (number, track) in (0u32..).zip(self.tracks().iter()) {
             token.raise(PartitionId(number), Position(position(track)));
         }

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use segno::actors::handle::{Bound, Node, ReadError, Row};
 use segno::actors::replay::words::{BaseChoice, ReplayRequest};
-use segno::position::PositionVector;
+use segno::position::{PartitionId, Position, PositionVector};
 
 use crate::drama::cases;
+use crate::logs::On;
 use crate::stage::{Setup, Stage};
-use crate::tape::{Pen, TOPIC};
+use crate::tape::Pen;
 use crate::views::{TALLY, Tally, What};
 
 const KEYS: u64 = 13;
@@ -31,6 +33,11 @@ struct Reader {
 }
 
 impl Reader {
+    fn new(stage: &Stage) -> Reader {
+        let token = PositionVector::new(&*stage.pen.topic);
+        Reader { pen: stage.pen.clone(), node: stage.node().clone(), token, versions: Vec::new() }
+    }
+
     /// Tokens never go back, and reach what was asked for.
     fn position(&mut self, position: PositionVector) -> Result<(), String> {
         if !position.reaches(&self.token) {
@@ -65,7 +72,7 @@ impl Reader {
 
     /// One row, at least as new as anything read before.
     async fn get(&mut self, number: u64) -> Result<(), String> {
-        let bound = Bound { at_least: self.token.clone(), wait: Duration::from_secs(10) };
+        let bound = Bound { at_least: self.token.clone(), wait: Duration::from_secs(30) };
         let reading = self.node.get(TALLY, key(number).into_bytes(), Some(bound)).await.map_err(|e| e.to_string())?;
         let position = reading.position.clone();
         self.position(position)?;
@@ -114,11 +121,10 @@ impl Reader {
     }
 }
 
-/// The share of a run that is read while nothing but the replay happens, so that cut-overs hit lists.
-fn read(stage: &Stage, stop: Arc<AtomicBool>, limit: usize, cut_short: Arc<AtomicU64>) -> ReaderTask {
-    let (pen, node) = (stage.pen.clone(), stage.node().clone());
-    let mut reader = Reader { pen, node, token: PositionVector::new(TOPIC), versions: Vec::new() };
-    let handle = stage.spawn(async move {
+/// Reads until it is told to stop, what is there and what it has just written, and answers the versions that it saw.
+fn read(stage: &Stage, stop: &Arc<AtomicBool>, limit: usize, cut_short: &Arc<AtomicU64>) -> Task<Vec<u64>> {
+    let (mut reader, stop, cut_short) = (Reader::new(stage), stop.clone(), cut_short.clone());
+    stage.spawn(async move {
         let mut number = 0;
         while !stop.load(Ordering::Relaxed) {
             reader.get(number).await?;
@@ -130,68 +136,172 @@ fn read(stage: &Stage, stop: Arc<AtomicBool>, limit: usize, cut_short: Arc<Atomi
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
         Ok(reader.versions)
-    });
-    ReaderTask { handle }
+    })
 }
 
-struct ReaderTask {
-    handle: tokio::task::JoinHandle<Result<Vec<u64>, String>>,
+type Task<T> = tokio::task::JoinHandle<Result<T, String>>;
+
+/// Appends until it is told to stop, asks for each event what it has made, and answers how many of those waits began
+/// under one generation and ended under another.
+fn write(stage: &Stage, stop: &Arc<AtomicBool>, events: u64) -> Task<u64> {
+    let (mut reader, stop) = (Reader::new(stage), stop.clone());
+    stage.spawn(async move {
+        let (mut across, mut number) = (0, events);
+        while !stop.load(Ordering::Relaxed) {
+            let (pen, before) = (reader.pen.clone(), generations(&*reader.node));
+            let send = move || pen.send(&key(number), number as i64, &What::Add { n: number, amount: 1 });
+            let token = tokio::task::spawn_blocking(send).await.unwrap();
+            token.positions.iter().for_each(|(partition, position)| reader.token.raise(*partition, *position));
+            reader.get(number).await?;
+            across += u64::from(generations(&*reader.node) != before);
+            number += 1;
+        }
+        Ok(across)
+    })
 }
 
-proptest! {
-    #![proptest_config(cases(60))]
+fn generations(node: &dyn Node) -> Vec<u64> {
+    node.status().topics[0].partitions.iter().map(|partition| partition.generation).collect()
+}
 
-    #[test]
-    fn unmixed_readers_see_one_definition_and_never_go_back(
-        partitions in 1u32..4,
-        events in 20u64..150,
-        base in prop_oneof![Just(BaseChoice::Genesis), Just(BaseChoice::Auto)],
-        rate in proptest::option::of(1000u64..4000),
-        producing in any::<bool>(),
-    ) {
-        let of = |version: u32| Tally { version, factor: i64::from(version), floor: None }.definition();
-        let mut stage = Stage::new(Setup { partitions, batch: 7, ..Setup::of(&[of(1)]) });
-        for number in 0..events {
-            stage.pen.send(&key(number), number as i64, &What::Add { n: number, amount: 1 });
-        }
-        stage.settle();
-        stage.restart_with(|setup| setup.views = vec![of(2)]);
-        let (stop, cut_short) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let readers: Vec<_> = [1, 2, 5, 1000].map(|limit| read(&stage, stop.clone(), limit, cut_short.clone())).into();
-        let producer = producing.then(|| {
-            let (pen, stop) = (stage.pen.clone(), stop.clone());
-            std::thread::spawn(move || {
-                let mut number = events;
-                while !stop.load(Ordering::Relaxed) {
-                    pen.send(&key(number), number as i64, &What::Add { n: number, amount: 1 });
-                    number += 1;
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            })
-        });
-        std::thread::sleep(Duration::from_millis(5));
-        let from = "beginning".to_owned();
-        let request = ReplayRequest { from, base, rate, yes: true, ..ReplayRequest::default() };
-        let done = stage.replay(&request).and_then(|begun| {
-            stage.done(begun.id);
-            std::thread::sleep(Duration::from_millis(5));
-            stage.roll_back()
-        });
-        let back = done.unwrap();
-        stage.done(back.id);
-        std::thread::sleep(Duration::from_millis(5));
-        stop.store(true, Ordering::Relaxed);
-        for reader in readers {
-            let versions = stage.block(reader.handle).unwrap();
-            let versions = versions.map_err(TestCaseError::fail)?;
-            prop_assert!(
-                [&[1, 2, 1][..], &[1], &[1, 2]].contains(&&*versions),
-                "the versions that a reader saw: {:?}", versions
-            );
-        }
-        if let Some(producer) = producer {
-            producer.join().unwrap();
-        }
-        stage.settle();
+/// Asks for the first key at a position that the log will have after `events` more of that key.
+fn wait_for(stage: &Stage, events: u64) -> Task<u64> {
+    let mut reader = Reader::new(stage);
+    let mut token = stage.pen.end();
+    let home = stage.pen.tracks().iter().position(|track| track.records.iter().any(|record| record.key == key(0)));
+    let home = PartitionId(home.unwrap() as u32);
+    token.raise(home, Position(token.positions[&home].0 + events));
+    reader.token = token;
+    stage.spawn(async move {
+        reader.get(0).await?;
+        Ok(reader.versions[0])
+    })
+}
+
+/// What a list that has come to its first row gives then; the cursor that it was given, or what it was told.
+fn page(stage: &Stage, cursor: Option<String>) -> Result<(Option<String>, u64), ReadError> {
+    let mut reader = Reader::new(stage);
+    let page = stage.block(stage.node().list(TALLY, Vec::new(), cursor, 1, None))?;
+    let version = reader.row(&page.value.rows[0], &page.position).unwrap_or_else(|wrong| panic!("{wrong}"));
+    Ok((page.value.next, version))
+}
+
+fn replaced<T: std::fmt::Debug>(answer: Result<T, ReadError>) -> bool {
+    matches!(answer, Err(ReadError::BadCursor(why)) if why.contains("replaced by a cut-over"))
+}
+
+/// What all cases together have seen.
+#[derive(Default)]
+struct Counts {
+    /// Lists that a switch has cut short.
+    cut_short: Arc<AtomicU64>,
+    /// Reads that have waited across a switch.
+    across: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    partitions: u32,
+    events: u64,
+    base: BaseChoice,
+    rate: Option<u64>,
+    producing: bool,
+}
+
+fn run() -> impl Strategy<Value = Run> {
+    let base = prop_oneof![Just(BaseChoice::Genesis), Just(BaseChoice::Auto)];
+    let rate = proptest::option::of(1000u64..4000);
+    (1u32..4, 20u64..150, base, rate, any::<bool>()).prop_map(|(partitions, events, base, rate, producing)| Run {
+        partitions,
+        events,
+        base,
+        rate,
+        producing,
+    })
+}
+
+fn case(on: On, run: Run, counts: &Counts) -> Result<(), TestCaseError> {
+    let Run { partitions, events, base, rate, producing } = run;
+    let of = |version: u32| Tally { version, factor: i64::from(version), floor: None }.definition();
+    let mut stage = Stage::new(Setup { on, partitions, batch: 7, ..Setup::of(&[of(1)]) });
+    let send = |stage: &Stage, key_of: u64, number: u64| {
+        stage.pen.send(&key(key_of), number as i64, &What::Add { n: number, amount: 1 });
+    };
+    (0..events).for_each(|number| send(&stage, number, number));
+    stage.settle();
+    stage.restart_with(|setup| setup.views = vec![of(2)]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = [1, 2, 5, 1000].map(|limit| read(&stage, &stop, limit, &counts.cut_short)).into();
+    let writers: Vec<_> = (0..if producing { 3 } else { 0 }).map(|_| write(&stage, &stop, events)).collect();
+    let (of_the_first, version) = page(&stage, None).unwrap();
+    prop_assert_eq!(version, 1);
+    // Where nothing else is appended, what waits for an event surely waits across the switch.
+    let waits = |stage: &Stage| (!producing).then(|| wait_for(stage, 3));
+    let waited = |stage: &Stage, task: Option<Task<u64>>, version: u64| {
+        let Some(task) = task else { return Ok(()) };
+        prop_assert!(!task.is_finished(), "an answer from before its position");
+        (0..3).for_each(|number| send(stage, 0, events + number));
+        let seen = stage.block(task).unwrap().map_err(TestCaseError::fail)?;
+        counts.across.fetch_add(1, Ordering::Relaxed);
+        prop_assert_eq!(seen, version, "the version that a wait across the switch has seen");
+        Ok(())
+    };
+    let waiting = waits(&stage);
+    let request = ReplayRequest { from: "beginning".to_owned(), base, rate, yes: true, ..ReplayRequest::default() };
+    let begun = stage.replay(&request).unwrap();
+    stage.done(begun.id);
+    waited(&stage, waiting, 2)?;
+    prop_assert!(replaced(page(&stage, of_the_first.clone())), "a cursor of before goes on after the cut-over");
+    let (of_the_second, version) = page(&stage, None).unwrap();
+    prop_assert_eq!(version, 2);
+    let waiting = waits(&stage);
+    let back = stage.roll_back().unwrap();
+    stage.done(back.id);
+    waited(&stage, waiting, 1)?;
+    prop_assert!(replaced(page(&stage, of_the_second)), "a cursor of before goes on after the rollback");
+    // The one that is older yet may go on, in the generation that it has begun in.
+    match page(&stage, of_the_first) {
+        Ok((_, version)) => prop_assert_eq!(version, 1),
+        answer => prop_assert!(replaced(answer)),
     }
+    prop_assert_eq!(page(&stage, None).unwrap().1, 1);
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        let versions = stage.block(reader).unwrap().map_err(TestCaseError::fail)?;
+        prop_assert!(
+            [&[1, 2, 1][..], &[1], &[1, 2]].contains(&&*versions),
+            "the versions that a reader saw: {:?}",
+            versions
+        );
+    }
+    for writer in writers {
+        let across = stage.block(writer).unwrap().map_err(TestCaseError::fail)?;
+        counts.across.fetch_add(across, Ordering::Relaxed);
+    }
+    stage.settle();
+    Ok(())
+}
+
+fn unmixed(on: On, number: u32) {
+    let counts = Counts::default();
+    let found = TestRunner::new(cases(number)).run(&run(), |run| case(on, run, &counts));
+    found.unwrap_or_else(|found| panic!("{found}"));
+    let [cut_short, across] = [&counts.cut_short, &counts.across].map(|count| count.load(Ordering::Relaxed));
+    println!("{cut_short} lists were cut short, {across} reads waited across a switch");
+    assert!(cut_short > 0 && across > 0, "nobody read while it was switched");
+}
+
+#[test]
+fn unmixed_readers_see_one_definition_and_never_go_back() {
+    unmixed(On::Memory, 60);
+}
+
+#[test]
+fn unmixed_readers_see_one_definition_and_never_go_back_on_the_embedded_log() {
+    unmixed(On::Embedded, 10);
+}
+
+#[test]
+fn unmixed_readers_see_one_definition_and_never_go_back_on_kafka() {
+    unmixed(On::Kafka, 6);
 }
