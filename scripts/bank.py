@@ -268,22 +268,27 @@ def positions(text):
 
 def judge(lines, answers, fees):
     """Holds every answer against both editions. An answer must be right in one of them; `turns` are, for each reader,
-    the editions that it has seen, one after the other, as far as an answer can tell them apart."""
+    the editions that it has seen, one after the other, as far as an answer can tell them apart; `eras` are the counts
+    for each "era" that the answers name."""
     editions = {1: History(lines, None), 2: History(lines, fees)}
-    checked, told_apart, wrong, turns = 0, {1: 0, 2: 0}, [], {}
+    checked, told_apart, wrong, turns, eras = 0, {1: 0, 2: 0}, [], {}, {}
     for text in answers:
         answer = json.loads(text)
         checked += 1
+        era = eras.setdefault(answer.get("era", ""), {"checked": 0, 1: 0, 2: 0})
+        era["checked"] += 1
         why = {edition: history.wrong(answer) for edition, history in editions.items()}
         right = [edition for edition in editions if why[edition] is None]
         if not right:
             wrong.append({"answer": answer, "why": why})
         elif len(right) == 1:
             told_apart[right[0]] += 1
+            era[right[0]] += 1
             seen = turns.setdefault(answer["reader"], [])
             if seen[-1:] != right:
                 seen.extend(right)
-    return {"checked": checked, "told_apart": told_apart, "wrong": len(wrong), "first": wrong[:3], "turns": turns}
+    counts = {"checked": checked, "told_apart": told_apart, "wrong": len(wrong), "first": wrong[:3]}
+    return {**counts, "turns": turns, "eras": eras}
 
 
 def main():
@@ -301,7 +306,7 @@ def main():
     verb.add_argument("--fees-from", type=positions, help="from where the second edition counts")
     verb = verbs.add_parser("answers", help="judge answers by the positions that came with them")
     verb.add_argument("log", help='JSON Lines as `generate --records` wrote them, with "partition" and "offset"')
-    verb.add_argument("answers", help='a line each: {"reader", "view", "rows", "position"}, and "key" if one was asked')
+    verb.add_argument("answers", help='a line each: {"reader", "view", "rows", "position"}, "key" if one was asked, and "era"')
     verb.add_argument("--fees-from", type=positions, required=True, help="from where the second edition counts")
     options = parser.parse_args()
     if options.verb == "generate":

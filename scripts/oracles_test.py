@@ -108,6 +108,14 @@ class Bank(unittest.TestCase):
         self.assertEqual(judge(6, first, b_second), (1, []), "a page of two editions")
         self.assertEqual(judge(6, b_first, first), (1, []), "a page in disorder")
 
+        eras = [("one", 3, before), ("one", 4, first), ("two", 4, second), ("two", 4, second)]
+        answers = [
+            {"reader": 0, "view": "account_balance", "position": f"bank@0:{at}", "rows": [row], "key": "a", "era": era}
+            for era, at, row in eras
+        ]
+        judged = bank.judge(log, map(json.dumps, answers), {0: 3})
+        self.assertEqual(judged["eras"], {"one": {"checked": 2, 1: 1, 2: 0}, "two": {"checked": 2, 1: 0, 2: 2}})
+
     def test_records_say_the_same_as_events(self):
         lines = [json.dumps(e) for e in bank.events(300, 20, seed=2, bad=8, overdrafts=0.1)]
         records = [json.dumps({"key": None, "value": json.loads(line)}) for line in lines]

@@ -18,6 +18,8 @@ use crate::faces::Answer;
 const ONE_IN: u32 = 3;
 /// Pages are dearer to judge.
 const PAGES_ONE_IN: u32 = 5;
+/// How long answers may keep away.
+const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// Where a daemon answers now, for those that ask while it is killed and started again.
@@ -28,9 +30,20 @@ pub struct Front {
     /// Held during an append to the embedded log, and during a kill: nobody is left without an answer to an append.
     pub quiet: Mutex<()>,
     pub over: AtomicBool,
+    /// What is going on, for the account of the answers.
+    era: Mutex<String>,
 }
 
 impl Front {
+    /// Another part of the story begins.
+    pub fn era(&self, name: &str) {
+        *self.era.lock().unwrap_or_else(PoisonError::into_inner) = name.to_owned();
+    }
+
+    fn now(&self) -> String {
+        self.era.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub fn opens(&self, base: &str) {
         let mut at = self.at();
         *at = (at.0 + 1, Some(base.to_owned()));
@@ -119,6 +132,16 @@ impl Readers {
         Readers { threads: (0..count).map(begin).collect(), seen }
     }
 
+    /// Waits until they have been given so many answers more.
+    pub fn go_on(&self, answers: usize) {
+        let answered = || self.seen.answers.load(Ordering::Relaxed);
+        let (enough, deadline) = (answered() + answers, Instant::now() + PATIENCE);
+        while answered() < enough {
+            assert!(Instant::now() < deadline, "{} of {enough} answers", answered());
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// Waits for them. Call it when the front is over.
     pub fn end(self) -> Arc<Seen> {
         for thread in self.threads {
@@ -167,7 +190,7 @@ impl Reader {
             (true, None) => (view, format!("/v1/views/{view}?limit=60&{bound}")),
             (true, Some((view, cursor))) => (*view, format!("/v1/views/{view}?limit=60&cursor={cursor}&{bound}")),
         };
-        let begun = Instant::now();
+        let (begun, era) = (Instant::now(), self.front.now());
         let answer = crate::faces::answer(self.agent.get(format!("{base}{path}")).call());
         let died = self.front.address().is_none_or(|(now, _)| now != life);
         match (answer.status, answer.code()) {
@@ -182,10 +205,12 @@ impl Reader {
             _ if died => return,
             _ => return self.seen.wrong(format!("reader {}: {path}: {answer:?}", self.number)),
         }
+        // What was answered while one part of the story ended and the next began belongs to neither.
+        let era = if self.front.now() == era { era } else { String::new() };
         self.seen.slowest.fetch_max(begun.elapsed().as_micros() as usize, Ordering::Relaxed);
         self.position(life, &path, &answer);
         self.seen.answers.fetch_add(1, Ordering::Relaxed);
-        let mut memory = json!({ "reader": self.number, "view": view, "position": answer.position });
+        let mut memory = json!({ "reader": self.number, "view": view, "position": answer.position, "era": era });
         if lists {
             self.seen.pages.fetch_add(1, Ordering::Relaxed);
             self.cursor = answer.body["next"].as_str().map(|next| (view, next.to_owned()));

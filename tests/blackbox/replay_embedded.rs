@@ -13,6 +13,6 @@ fn on_the_embedded_log_no_kill_during_a_replay_changes_an_answer() {
     let seed = seed("replay_embedded");
     let place = bank("bank.accounts", "");
     let front: Arc<Front> = Arc::default();
-    let size = Size { first: 20_000, events: 150_000, accounts: 2_000, kills: 8, rollback_kills: 4 };
+    let size = Size { first: 20_000, events: 150_000, accounts: 2_000, kills: 6, rollback_kills: 3 };
     replays_and_kills(&place, Embedded(front.clone()), front, &size.scaled(), seed);
 }

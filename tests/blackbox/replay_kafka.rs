@@ -15,6 +15,6 @@ fn on_kafka_no_kill_during_a_replay_changes_an_answer() {
     let broker = broker::shared();
     let topic = broker.topic("bank", 4);
     let place = bank(&topic, &format!("[node]\nlog = \"kafka\"\n[kafka]\nbrokers = \"{}\"\n", broker.plaintext));
-    let size = Size { first: 30_000, events: 200_000, accounts: 2_500, kills: 16, rollback_kills: 4 };
+    let size = Size { first: 30_000, events: 200_000, accounts: 2_500, kills: 12, rollback_kills: 3 };
     replays_and_kills(&place, Kafka(topic), Arc::default(), &size.scaled(), seed);
 }
