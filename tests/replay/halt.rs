@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use segno::actors::replay::words::{BaseChoice, JobAction, Phase, ReplayError, ReplayRequest};
 use segno::position::{Position, TopicPartition};
-use segno::streams::Log;
 
 use crate::moody::{Hanging, MOODY, moody};
 use crate::oracle::{Code, all};
