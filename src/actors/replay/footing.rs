@@ -48,9 +48,7 @@ pub fn partition<'a>(record: &'a JobRecord, shadow: &ShadowRecord) -> Option<&'a
     topic.partitions.iter().find(|partition| partition.partition == shadow.partition)
 }
 
-/// The job under way that is yet to take rows from the snapshot. The answer holds while [`NodeShared::alone`] is held.
-///
-/// [`NodeShared::alone`]: crate::actors::node::NodeShared::alone
+/// The job under way that is yet to take rows from the snapshot. The answer holds while `NodeShared::alone` is held.
 pub fn held_by(jobs: &Jobs, snapshot: u64) -> Option<u64> {
     let record = jobs.under_way()?.record();
     record.shadows.iter().any(|shadow| needs(&record, shadow) == Some(snapshot)).then_some(record.id)
