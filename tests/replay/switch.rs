@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -24,6 +25,10 @@ const NEVER: Duration = Duration::from_secs(3600);
 /// No event from this one on can be applied, as long as there is one. One test at a time uses it.
 static GATE: (Mutex<Option<u64>>, Condvar) = (Mutex::new(None), Condvar::new());
 static TURN: Mutex<()> = Mutex::new(());
+
+/// Events of this amount add something else each time that they are folded.
+const MOODY: i64 = 13;
+static FOLDS: AtomicI64 = AtomicI64::new(0);
 
 fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(|failed| failed.into_inner())
@@ -59,7 +64,7 @@ impl View for Sum {
     fn apply(&mut self, Entry::Add { n, amount }: &Entry, _: &EventMeta<'_>) -> Result<(), Reject> {
         let closed = |from: &mut Option<u64>| from.is_some_and(|from| *n >= from);
         drop(GATE.1.wait_while(GATE.0.lock().unwrap(), closed).unwrap());
-        self.sum += amount;
+        self.sum += if *amount == MOODY { FOLDS.fetch_add(1, Ordering::Relaxed) } else { *amount };
         self.events += 1;
         Ok(())
     }
@@ -86,12 +91,12 @@ fn send(stage: &Stage, events: std::ops::Range<u64>) {
 }
 
 /// Sends a few events to every partition that live takes in and cannot apply before the gate is open.
-fn hold(stage: &Stage, from: u64) {
+fn hold(stage: &Stage, from: u64, amount: i64) {
     close(from);
     for (n, partition) in (from..).zip(0..stage.setup.partitions) {
         let mut keys = (0..).map(|number| format!("held-{number}"));
         let key = keys.find(|key| murmur2::partition_of(key.as_bytes(), stage.setup.partitions) == partition).unwrap();
-        stage.pen.send(&key, n as i64, &What::Add { n, amount: 1 });
+        stage.pen.send(&key, n as i64, &What::Add { n, amount });
         stage.pen.send(&key, n as i64, &What::Add { n, amount: 2 });
     }
     let status = || stage.node().status().topics[0].partitions.clone();
@@ -99,10 +104,17 @@ fn hold(stage: &Stage, from: u64) {
 }
 
 /// Brings a job to its end whose rebuild is through before live has applied what is held.
-fn switch(stage: &Stage, job: u64) -> JobStatus {
+fn end(stage: &Stage, job: u64) -> JobStatus {
     stage.until("at the barrier", || stage.job(job).phase == Phase::CuttingOver || stage.job(job).phase.ended());
     open();
-    stage.done(job)
+    stage.outcome(job)
+}
+
+/// The same, and it has cut over.
+fn switch(stage: &Stage, job: u64) -> JobStatus {
+    let ended = end(stage, job);
+    assert_eq!(ended.phase, Phase::Done, "{ended:#?}");
+    ended
 }
 
 fn genesis() -> ReplayRequest {
@@ -163,16 +175,39 @@ fn once_a_crash_right_after_the_switch_reads_the_rest_again() {
     let mut stage = stage();
     send(&stage, 0..200);
     check(&stage);
-    hold(&stage, 200);
+    hold(&stage, 200, 1);
     let job = stage.replay(&genesis()).unwrap();
     switch_and_crash(&mut stage, job.id);
     send(&stage, 300..350);
     check(&stage);
-    hold(&stage, 400);
+    hold(&stage, 400, 1);
     let back = stage.roll_back().unwrap();
     switch_and_crash(&mut stage, back.id);
     send(&stage, 500..550);
     check(&stage);
+}
+
+/// What came in after the comparison is compared at the barrier, and live goes on from there as it was.
+#[test]
+fn identity_r1_what_differs_only_at_the_barrier_is_not_switched_to() {
+    let _turn = turn();
+    let stage = stage();
+    send(&stage, 0..100);
+    check(&stage);
+    let generations = stage.generations();
+    hold(&stage, 200, MOODY);
+    let job = stage.replay(&genesis()).unwrap();
+    let failed = end(&stage, job.id);
+    assert_eq!(failed.phase, Phase::Failed, "{failed:#?}");
+    assert!(failed.verification.unwrap().identical, "equal when they were compared");
+    let reason = failed.reason.unwrap();
+    assert!(reason.contains("the same definitions gave other rows") && reason.contains("held-"), "{reason}");
+    assert_eq!(stage.generations(), generations);
+    send(&stage, 300..350);
+    stage.settle();
+    let events: u64 = stage.rows("sum").values().map(|row| row.json["events"].as_u64().unwrap()).sum();
+    assert_eq!(events, stage.pen.tracks().iter().map(|track| track.records.len() as u64).sum::<u64>());
+    stage.verify();
 }
 
 /// Live goes on with the readers that it had, and misses nothing.
@@ -183,7 +218,7 @@ fn order_live_goes_on_after_a_switch_where_it_stood() {
     send(&stage, 0..100);
     check(&stage);
     for round in 1..4 {
-        hold(&stage, round * 100);
+        hold(&stage, round * 100, 1);
         let job = stage.replay(&genesis()).unwrap();
         switch(&stage, job.id);
         send(&stage, round * 100 + 50..round * 100 + 90);

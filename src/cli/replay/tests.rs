@@ -95,7 +95,7 @@ fn a_plan_says_what_is_read_and_what_happens_to_live() {
     (gate["exact"], gate["seconds"], gate["bytes"]) = (json!(false), Value::Null, Value::Null);
     has(
         &plan_table::show(&read(gate.clone())),
-        &["if at most 0.10 % of the rows differ", "1,234 records (estimated)", "no rate has been measured"],
+        &["if at most 0.10 % of the rows differ", "1,234 records (estimated)", "too little is read to measure a rate"],
     );
     gate["request"]["yes"] = json!(true);
     has(&plan_table::show(&read(gate)), &["switched however much differs"]);
