@@ -154,9 +154,9 @@ async fn prepare(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> 
     let store = &node.parts.store;
     let begun = Instant::now();
     while build::behind(node, workers) > CLOSE {
-        catch_up(node, job, workers, Arrival::Durable).await?;
+        catch_up(node, job, workers, Arrival::Committed).await?;
     }
-    catch_up(node, job, workers, Arrival::Durable).await?;
+    catch_up(node, job, workers, Arrival::Committed).await?;
     let folded = job.folded();
     let free = folded > ENOUGH_TO_TELL && job.record().plan.request.rate.is_none();
     let rate = free.then(|| folded as f64 / begun.elapsed().as_secs_f64().max(1e-3));
@@ -241,7 +241,7 @@ async fn wait_for_yes(
         if node.stopping() {
             return Err(Halt::Stopping);
         }
-        catch_up(node, job, workers, Arrival::Durable).await?;
+        catch_up(node, job, workers, Arrival::Committed).await?;
         // A timeout is the usual end.
         let _ = tokio::time::timeout(KEEP_UP, prodded).await;
     }

@@ -55,6 +55,9 @@ pub enum RunEnd {
 pub enum Arrival {
     /// It is committed and made durable. The run gives way to live.
     Durable,
+    /// It is committed, and made durable by epochs only: another run follows, and each flush is a wait for the disk, which
+    /// live shares. The run gives way to live.
+    Committed,
     /// It is committed, and not flushed: live stands still meanwhile. What is not durable the log has, as for live. The
     /// run has live's priority.
     AtOnce,
@@ -171,7 +174,7 @@ impl Rebuild {
         let (tell, told) = mpsc::channel();
         let mut inline = inline;
         let work = move || {
-            if arrival == Arrival::Durable {
+            if arrival != Arrival::AtOnce {
                 quiet::lower();
             }
             let end = inline.run_to(target, arrival);

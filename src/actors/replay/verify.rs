@@ -254,7 +254,7 @@ fn at_one_position(
     if position < new.applied() {
         return Ok(Answer::Behind { live: position, new: new.applied() });
     }
-    match rebuild.run_to(log, position, Arrival::Durable).map_err(Failed::Rebuild)? {
+    match rebuild.run_to(log, position, Arrival::Committed).map_err(Failed::Rebuild)? {
         RunEnd::Reached => {}
         RunEnd::Stopped => return Ok(Answer::Stopped),
     }

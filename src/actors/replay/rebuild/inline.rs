@@ -201,7 +201,7 @@ impl Inline {
     fn after(&mut self, idle: bool, arrival: Arrival) -> Result<(), Fatal> {
         let grown = self.unflushed >= self.options.epoch_records
             || self.unflushed > 0 && self.flushed.elapsed() >= self.options.epoch_time;
-        let due = grown && arrival == Arrival::Durable;
+        let due = grown && arrival != Arrival::AtOnce;
         let full = self.shard.footprint() >= self.options.memory;
         if due || full {
             self.commit()?;
