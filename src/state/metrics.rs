@@ -2,7 +2,8 @@
 
 use rocksdb::properties::{
     ACTUAL_DELAYED_WRITE_RATE, BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_PENDING_COMPACTION_BYTES,
-    IS_WRITE_STOPPED, LIVE_SST_FILES_SIZE, PropName, num_files_at_level,
+    IS_WRITE_STOPPED, LIVE_SST_FILES_SIZE, NUM_ENTRIES_ACTIVE_MEM_TABLE, NUM_ENTRIES_IMM_MEM_TABLES, PropName,
+    num_files_at_level,
 };
 
 use crate::state::generation::Generation;
@@ -53,10 +54,17 @@ impl Generation {
         metrics
     }
 
-    /// Bytes of the generation's rows: in files, of which those that it shares with a snapshot count in both, and not yet
-    /// in files, where they take more.
+    /// About how many bytes the generation's rows take in files, once they all are there. Files that it shares with a
+    /// snapshot count in both; what is in memtables counts once a row, however often the row has changed there.
     pub fn bytes(&self) -> u64 {
         let metrics = self.metrics();
-        metrics.files + metrics.memtables
+        let of = |name: &PropName| {
+            let families = FAMILIES.iter().filter_map(|family| self.db.cf_handle(family));
+            families.filter_map(|family| self.db.property_int_value_cf(family, name).ok().flatten()).sum::<u64>()
+        };
+        let entries = of(NUM_ENTRIES_ACTIVE_MEM_TABLE) + of(NUM_ENTRIES_IMM_MEM_TABLES);
+        let rows: u64 = self.view_totals().iter().map(|view| view.rows.max(0) as u64).sum();
+        let kept = rows.min(entries) as f64 / entries.max(1) as f64;
+        metrics.files + (metrics.memtables as f64 * kept) as u64
     }
 }
