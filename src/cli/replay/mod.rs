@@ -142,11 +142,18 @@ impl Replay {
             Some(Action::List) => list(operator, json),
             Some(Action::Watch(which)) => {
                 let job: JobStatus = operator.ask(Method::Get, &which.path(""), None)?;
+                drive_here(operator, &job)?;
                 watch::attend(operator, job.id, json, &Interrupt::listen()?)
             }
             Some(Action::Cancel(which)) => cancel(operator, &which, json),
             Some(Action::Resume(Onward { which, detach })) => onward(operator, &which.path("/resume"), detach, json),
-            Some(Action::Approve(Onward { which, detach })) => onward(operator, &which.path("/approve"), detach, json),
+            Some(Action::Approve(Onward { which, detach })) => {
+                if operator.here {
+                    // Said first, and then driven to it.
+                    drive_here(operator, &operator.ask(Method::Post, &which.path("/approve"), None)?)?;
+                }
+                onward(operator, &which.path("/approve"), detach, json)
+            }
             Some(Action::Rollback(rollback)) => rollback.run(operator, json),
             Some(Action::Diff(which)) => diff(operator, &which, json),
         }
@@ -215,6 +222,18 @@ fn somebody_goes_on(operator: &Operator, detach: bool) -> Result<(), Failure> {
         return Err(Failure::new(Code::Usage, message).next("start one with `segno run`, or leave --detach out"));
     }
     Ok(())
+}
+
+/// Without a daemon nobody drives a job that was begun before: this command does.
+fn drive_here(operator: &Operator, job: &JobStatus) -> Result<(), Failure> {
+    if !operator.here || job.phase.ended() {
+        return Ok(());
+    }
+    match operator.raw(Method::Post, &format!("/v1/replays/{}/resume", job.id), None) {
+        // It is driven already.
+        Err(failure) if failure.code != Code::NotNow => Err(failure),
+        _ => Ok(()),
+    }
 }
 
 fn onward(operator: &Operator, path: &str, detach: bool, json: bool) -> Result<(), Failure> {
