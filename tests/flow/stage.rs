@@ -39,6 +39,16 @@ pub fn let_in(name: &str) {
     TRIES.lock().unwrap().insert(name.to_owned(), u32::MAX / 2);
 }
 
+/// Waits for a condition.
+pub fn until(what: &str, within: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < within, "{what}: not within {within:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    start.elapsed()
+}
+
 /// Lets the folds of that name come back, when the test has seen what it wanted to.
 pub fn release(name: &str) {
     RELEASED.lock().unwrap().insert(name.to_owned());
