@@ -170,3 +170,22 @@ fn a_reader_that_fails_for_a_while_is_asked_again() {
     stage.settle();
     assert_eq!(stage.ledgers()["a"].seen, [0, 1]);
 }
+
+#[test]
+fn once_a_stop_that_is_out_of_time_leaves_nothing_half_done() {
+    let limit = Duration::from_secs(60);
+    let mut stage = Stage::new(Setup { partitions: 1, shards: 1, fold_time_limit: limit, ..Setup::default() });
+    stage.send("a", &add(0));
+    stage.settle();
+    stage.send("a", &Entry::Slow { n: 1, name: "stopped".into(), times: 2, ms: 60_000 });
+    until("it is being folded", Duration::from_secs(5), || tries("stopped") == 1);
+    let report = stage.stop_within(Duration::from_millis(300));
+    assert!(report.problems[0].contains("did not finish within 300ms"), "{report:?}");
+    // The fold comes back into a partition that is over.
+    release("stopped");
+    until("the store is let go", Duration::from_secs(5), || stage.try_start().is_ok());
+    stage.send("a", &add(2));
+    stage.settle();
+    assert_eq!(stage.ledgers()["a"].seen, [0, 1, 2]);
+    stage.verify();
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use segno::actors::handle::{Node, Row};
 use segno::actors::plan::{
     AuditOptions, Decision, FlowOptions, FlushOptions, History, NodePlan, Placement, Policy, ReplayOptions,
-    RetryOptions, Running, SnapshotOptions, TopicPlan,
+    RetryOptions, Running, SnapshotOptions, StopReport, TopicPlan,
 };
 use segno::event::EventMeta;
 use segno::position::TopicPartition;
@@ -381,10 +381,16 @@ impl Stage {
     }
 
     pub fn stop(&mut self) {
-        let running = self.running.take().unwrap();
-        let report = self.runtime.as_ref().unwrap().block_on(running.stop(Duration::from_secs(10)));
+        let report = self.stop_within(Duration::from_secs(10));
         assert!(report.clean(), "{report:?}");
+    }
+
+    /// Stops as well as it can in that time. Threads whose folds hang stay until those come back.
+    pub fn stop_within(&mut self, within: Duration) -> StopReport {
+        let running = self.running.take().unwrap();
+        let report = self.runtime.as_ref().unwrap().block_on(running.stop(within));
         self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(5));
+        report
     }
 
     /// What a kill -9 leaves: the files as they are at this moment, and a new life on them.
