@@ -182,13 +182,7 @@ impl Shard {
         }
     }
 
-    fn set_panicked_aside(
-        &mut self,
-        i: usize,
-        view: usize,
-        record: RecordRef<'_>,
-        panic: String,
-    ) -> Result<(), Fatal> {
+    fn set_panicked_aside(&mut self, i: usize, view: usize, record: RecordRef<'_>, panic: String) -> Result<(), Fatal> {
         let name = self.setting.definitions[view].name();
         tracing::error!(at = %self.setting.at, offset = record.offset.0, view = name, panic, "a fold panicked; its aggregate is set apart");
         self.set_aside(i, view, record, Reason::Panicked, panic)
