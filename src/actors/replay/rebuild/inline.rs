@@ -62,6 +62,7 @@ impl Inline {
     ) -> Result<Inline, Fatal> {
         let (held, waiting) = held_cells(&setting).map_err(|error| store_failed(&setting.at, &error))?;
         let watched = Watched::default();
+        let nothing_held = held.is_empty() && overran.is_none();
         let mut redrives = Redrives::default();
         if let Some((cell, offset)) = overran {
             redrives.admit(&setting, &watched, cell, Some(offset));
@@ -70,7 +71,8 @@ impl Inline {
             redrives.admit(&setting, &watched, cell, None);
         }
         let mut shard = Shard::new(setting.clone(), watched.progress.clone(), held, suspects);
-        if setting.generation.view_totals().iter().all(|view| view.rows == 0) {
+        // A redrive stores rows of aggregates that are not resident.
+        if nothing_held && setting.generation.view_totals().iter().all(|view| view.rows == 0) {
             shard.begin_complete();
         }
         let position = setting.generation.applied();
