@@ -224,7 +224,7 @@ impl Admin for NodeShared {
             for topic in
                 node.topics.iter().filter(|topic| topics.is_empty() || topics.iter().any(|t| t == topic.name()))
             {
-                taken.push(snapshots::info(&snapshots::take(&node, topic, "operator").await?));
+                taken.push(snapshots::info(&snapshots::take(&node, topic, state::OPERATOR).await?));
             }
             Ok(taken)
         })
