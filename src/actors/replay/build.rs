@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::drive::Halt;
-use super::footing;
 use super::job::{Job, UnderWay};
 use super::rebuild::RebuildOptions;
 use super::record::{JobRecord, ShadowRecord};
@@ -118,7 +117,7 @@ fn open_generation(
     {
         return Ok(generation);
     }
-    let plan = footing::partition(record, shadow);
+    let plan = record.planned(shadow);
     let plan = plan.ok_or_else(|| Halt::Failed(format!("{} is missing in the job's plan", shadow.at())))?;
     let source = match plan.base {
         Base::Genesis | Base::Empty => Source::Nothing { position: plan.from },

@@ -227,14 +227,13 @@ fn record_of(node: &NodeShared, plan: ReplayPlan, id: u64, kind: JobKind) -> Job
         let live = serving.views.iter().map(ViewText::from).collect();
         topics.push(TopicRecord { topic: topic.topic.clone(), new: texts(&shared.parts.wanted), live });
         for partition in &topic.partitions {
-            let live = node.live_generation(&TopicPartition::new(&*topic.topic, partition.partition.0));
             shadows.push(ShadowRecord {
                 topic: topic.topic.clone(),
                 partition: partition.partition,
                 generation: None,
                 from: partition.from,
                 target: partition.live,
-                live: live.map(|live| live.number()).unwrap_or_default(),
+                live: partition.live_generation,
             });
         }
     }

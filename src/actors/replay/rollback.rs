@@ -53,7 +53,9 @@ pub fn plan(node: &NodeShared, of: &JobRecord, id: u64) -> Result<JobRecord, Rep
                 base: Base::Previous { generation: previous },
                 from,
                 base_time: None,
+                base_generation: None,
                 live,
+                live_generation: shadow.generation.unwrap_or_default(),
                 records: span,
                 bytes: None,
             });
