@@ -42,8 +42,12 @@ fn needs(record: &JobRecord, shadow: &ShadowRecord) -> Option<u64> {
     }
 }
 
-/// The job under way that is yet to take rows from the snapshot. The answer holds while `NodeShared::alone` is held.
+/// The job under way that is yet to take rows from the snapshot, or may be. The answer holds while `NodeShared::alone` is
+/// held.
 pub fn held_by(jobs: &Jobs, snapshot: u64) -> Option<u64> {
+    if let Some(id) = jobs.unread() {
+        return Some(id);
+    }
     let record = jobs.under_way()?.record();
     record.shadows.iter().any(|shadow| needs(&record, shadow) == Some(snapshot)).then_some(record.id)
 }

@@ -108,6 +108,13 @@ impl JobRecord {
         Ok(stored.job)
     }
 
+    /// Whether a record that cannot be read says all the same that the job is over, and needs nothing any more.
+    pub fn is_over(stored: &[u8]) -> bool {
+        let record: Result<serde_json::Value, _> = serde_json::from_slice(stored);
+        let phase = record.ok().and_then(|record| Phase::deserialize(&record["job"]["phase"]).ok());
+        phase.is_some_and(Phase::ended)
+    }
+
     pub fn topic(&self, topic: &str) -> Option<&TopicRecord> {
         self.topics.iter().find(|record| record.topic == topic)
     }
