@@ -197,7 +197,7 @@ fn follow(course: &Course, log: &Memory, setup: &Setup) -> Facts {
             Arrival::AtOnce => assert_eq!(durable, before),
         }
         assert_eq!(gauged(&shop.gauge), (target.0, durable.0));
-        assert_eq!(generation.view_totals()[0].books.waiting, 0);
+        assert!(generation.view_totals()[0].books.waiting == 0 || arrival == Arrival::AtOnce);
         match between {
             Between::GoOn => continue,
             Between::Again => drop(rebuild),

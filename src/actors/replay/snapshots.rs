@@ -91,12 +91,16 @@ pub async fn take(
     topic: &Arc<TopicShared>,
     why: &'static str,
 ) -> Result<Snapshot, ReplayError> {
+    // It makes live durable first. Asked for what serves only then, for a cut-over may have been waited for.
+    let flushing = topic.flushing().await;
     let (taking, generations) = (node.clone(), topic.serving().generations());
     let options = &node.parts.snapshots;
     let keep = Keep { keep: options.keep, daily: options.keep_daily, ..Keep::default() };
     let name = topic.name().to_owned();
     let taken = tokio::task::spawn_blocking(move || {
-        let snapshot = taking.parts.store.take_snapshot(&generations, why, now())?;
+        let snapshot = taking.parts.store.take_snapshot(&generations, why, now());
+        drop(flushing);
+        let snapshot = snapshot?;
         thin_out(&taking, &name, &keep)?;
         Ok::<_, state::Error>(snapshot)
     });

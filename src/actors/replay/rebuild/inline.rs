@@ -133,7 +133,7 @@ impl Inline {
             }
         }
         self.commit()?;
-        while !self.redrives.is_empty() {
+        while arrival.tries_what_waits() && !self.redrives.is_empty() {
             if self.gate.stopped() {
                 return self.stop();
             }
@@ -205,10 +205,13 @@ impl Inline {
             || self.unflushed > 0 && self.flushed.elapsed() >= self.options.epoch_time;
         let due = grown && arrival != Arrival::AtOnce;
         let full = self.shard.footprint() >= self.options.memory;
+        let tries = arrival.tries_what_waits();
         if due || full {
             self.commit()?;
-            self.redrive()?;
-        } else if idle && self.redrives.next().is_some_and(|(_, due)| due <= Instant::now()) {
+            if tries {
+                self.redrive()?;
+            }
+        } else if tries && idle && self.redrives.next().is_some_and(|(_, due)| due <= Instant::now()) {
             // Between a commit and the next, a cell's home may have queued more behind it: those must be stored first.
             self.commit()?;
             self.redrive()?;
