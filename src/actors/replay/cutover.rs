@@ -54,6 +54,7 @@ pub async fn cut_over(
     };
     tracing::info!(job = record.id, switched = switched.is_ok(), stood_still = ?begun.elapsed(), "live goes on");
     // From here on nobody waits.
+    drop(barrier);
     if switched.is_err() {
         // A rebuild may be at it still.
         job.gate.stop();
