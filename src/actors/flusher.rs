@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
 
 use super::board::{Notice, Speaker};
@@ -15,7 +16,7 @@ use super::shard::activate::store_failed;
 /// How often the size is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The flush tasks of a topic; they end when this is dropped.
+/// The flush tasks of a topic; they end when this is dropped, and a flush that one has begun goes on to its end.
 pub struct Flushers(Vec<JoinHandle<()>>);
 
 impl Drop for Flushers {
@@ -26,13 +27,13 @@ impl Drop for Flushers {
     }
 }
 
-/// One task a partition.
-pub fn start(partitions: &[Arc<Published>], options: FlushOptions) -> Flushers {
-    let task = |partition: &Arc<Published>| tokio::spawn(flush(partition.clone(), options));
+/// One task a partition. `flushing` is held during each flush.
+pub fn start(partitions: &[Arc<Published>], options: FlushOptions, flushing: &Arc<RwLock<()>>) -> Flushers {
+    let task = |partition: &Arc<Published>| tokio::spawn(flush(partition.clone(), options, flushing.clone()));
     Flushers(partitions.iter().map(task).collect())
 }
 
-async fn flush(partition: Arc<Published>, options: FlushOptions) {
+async fn flush(partition: Arc<Published>, options: FlushOptions, flushing: Arc<RwLock<()>>) {
     let setting = partition.setting().clone();
     let mut last = Instant::now();
     let mut ticks = tokio::time::interval(LOOK.min(options.interval));
@@ -46,7 +47,13 @@ async fn flush(partition: Arc<Published>, options: FlushOptions) {
         if !(behind && due) {
             continue;
         }
-        let flushed = tokio::task::spawn_blocking(move || generation.flush()).await;
+        let held = flushing.clone().read_owned().await;
+        let flush = move || {
+            let flushed = generation.flush();
+            drop(held);
+            flushed
+        };
+        let flushed = tokio::task::spawn_blocking(flush).await;
         last = Instant::now();
         match flushed {
             Ok(Ok(durable)) => tracing::debug!(at = %setting.at, %durable, "flushed"),

@@ -127,9 +127,9 @@ impl NodeShared {
     }
 
     /// The node cannot go on.
-    pub(super) fn fail(&self, reason: String) {
+    pub(super) fn fail(&self, fault: streams::Fault, reason: String) {
         let next = "nothing that was committed is lost: start again".to_owned();
-        let fatal = Fatal { at: None, fault: streams::Fault::Internal, reason, next };
+        let fatal = Fatal { at: None, fault, reason, next };
         tracing::error!(%fatal, "the node fails");
         self.parts.failed.send_if_modified(|failed| {
             let first = failed.is_none();

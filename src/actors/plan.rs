@@ -189,6 +189,9 @@ pub struct ReplayOptions {
     /// Bytes for all that a running replay reads ahead, keeps resident and has not committed, over all partitions. The
     /// block cache and the memtables are live's as well.
     pub memory: usize,
+    /// At a switch: how long live may take to commit what it has in flight, and after that how long it may stand still
+    /// for the rebuild's last records. What takes longer is given up, and live goes on as it was.
+    pub patience: Duration,
 }
 
 impl Default for ReplayOptions {
@@ -200,6 +203,7 @@ impl Default for ReplayOptions {
             epoch_records: 1_000_000,
             epoch_time: Duration::from_secs(30),
             memory: 128 << 20,
+            patience: Duration::from_secs(20),
         }
     }
 }

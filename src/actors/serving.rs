@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 
 use super::board::Board;
 use super::flusher::{self, Flushers};
@@ -183,6 +183,8 @@ pub struct TopicShared {
     pub parts: TopicParts,
     serving: watch::Sender<Arc<Serving>>,
     flushers: Mutex<Option<Flushers>>,
+    /// Held by whoever makes live durable beside its partitions, and while live stands still for a cut-over by nobody.
+    flushing: Arc<RwLock<()>>,
     /// Live stands still for a cut-over: its partitions are stopped, and that is as it should be.
     switching: AtomicBool,
 }
@@ -190,7 +192,8 @@ pub struct TopicShared {
 impl TopicShared {
     pub fn new(parts: TopicParts, serving: Serving) -> TopicShared {
         let serving = watch::Sender::new(Arc::new(serving));
-        TopicShared { parts, serving, flushers: Mutex::new(None), switching: AtomicBool::new(false) }
+        let (flushers, flushing, switching) = (Mutex::new(None), Arc::default(), AtomicBool::new(false));
+        TopicShared { parts, serving, flushers, flushing, switching }
     }
 
     pub fn name(&self) -> &str {
@@ -225,11 +228,22 @@ impl TopicShared {
     /// Begins to make durable what is applied.
     pub fn begin_flushing(&self) {
         let serving = self.serving();
-        let flushers = (serving.mode == Mode::Running).then(|| flusher::start(&serving.partitions, self.parts.flush));
+        let start = || flusher::start(&serving.partitions, self.parts.flush, &self.flushing);
+        let flushers = (serving.mode == Mode::Running).then(start);
         *self.flushers.lock().unwrap_or_else(PoisonError::into_inner) = flushers;
     }
 
-    /// Ends the flush tasks.
+    /// Held while somebody makes live durable; waits while live stands still for a cut-over.
+    pub async fn flushing(&self) -> OwnedRwLockReadGuard<()> {
+        self.flushing.clone().read_owned().await
+    }
+
+    /// Keeps live from being made durable, until it is dropped. `None`: somebody is at it right now.
+    pub fn keep_unflushed(&self) -> Option<OwnedRwLockWriteGuard<()>> {
+        self.flushing.clone().try_write_owned().ok()
+    }
+
+    /// Ends the flush tasks. A flush that one of them has begun ends in its own time.
     pub fn end_flushing(&self) {
         self.flushers.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

@@ -118,7 +118,7 @@ fn stored(live: &[Option<LiveViews>]) -> Vec<ViewIdent> {
 fn find_jobs(store: &Store) -> Result<Jobs, StartError> {
     let failed = |error: crate::state::Error| StartError::Actors(format!("the replay jobs cannot be read: {error}"));
     let jobs = Jobs::load(store).map_err(failed)?;
-    for path in store.sweep(&jobs.generations()).map_err(failed)? {
+    for path in jobs.sweep(store).map_err(failed)? {
         tracing::info!(path = %path.display(), "removed a generation that nothing needs");
     }
     Ok(jobs)

@@ -166,6 +166,7 @@ pub fn replay_options(config: &Config) -> ReplayOptions {
         epoch_time: replay.epoch_time,
         // This part does not depend on the number of partitions.
         memory: budget(config, 1).replay,
+        ..ReplayOptions::default()
     }
 }
 

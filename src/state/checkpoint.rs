@@ -220,6 +220,21 @@ impl Store {
         Ok(())
     }
 
+    /// Removes the directories without a manifest that no snapshot is known to have: a crash came after the one had gone,
+    /// and before the other. Not while a snapshot is being taken or deleted.
+    pub(super) fn sweep_nameless(&self, topic: &str, partition: u32) -> Result<(), Error> {
+        let home = self.home(topic, partition)?;
+        let entries = self.control.entries()?;
+        for name in names_in(&home)? {
+            let path = home.join(&name);
+            let known = entries.iter().any(|entry| entry.uses(topic, partition, &name));
+            if !known && path.is_dir() && !path.join(manifest::FILE).exists() {
+                paths::remove_dir(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The directory of a partition's snapshots.
     pub(super) fn home(&self, topic: &str, partition: u32) -> Result<PathBuf, Error> {
         Ok(paths::snapshots(&paths::partition(self.path(), &TopicPartition::new(topic, partition))?))
@@ -232,6 +247,13 @@ fn draft_name(id: u64) -> String {
 
 /// The directories whose manifest says that they were made for snapshot `id`.
 fn made_for(home: &Path, id: u64) -> Result<Vec<String>, Error> {
+    let mut names = names_in(home)?;
+    names.retain(|name| Manifest::read(&home.join(name)).is_ok_and(|manifest| manifest.snapshot == id));
+    Ok(names)
+}
+
+/// What lies in the directory of a partition's snapshots.
+fn names_in(home: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(home) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -240,9 +262,7 @@ fn made_for(home: &Path, id: u64) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| Error::io(home, error))?;
-        if Manifest::read(&entry.path()).is_ok_and(|manifest| manifest.snapshot == id) {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
+        names.push(entry.file_name().to_string_lossy().into_owned());
     }
     Ok(names)
 }

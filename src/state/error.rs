@@ -63,6 +63,11 @@ pub enum Error {
     GenerationOpen { at: TopicPartition, number: u64 },
     #[error("{at}: generation {number} cannot become the live one, and nothing was switched: {why}; replay again")]
     NotSwitched { at: TopicPartition, number: u64, why: &'static str },
+    #[error(
+        "whether the new generations are live is not known, for the decision could not be written: {reason}. The next \
+         start finds all of them live, or none: check the disk that holds {}", path.display()
+    )]
+    Undecided { path: PathBuf, reason: String },
     #[error("{at}: there is no snapshot in {}: choose another base", path.display())]
     NoBase { at: TopicPartition, path: PathBuf },
     #[error(
@@ -177,6 +182,7 @@ impl Error {
             Error::GenerationMissing { .. }
             | Error::GenerationOpen { .. }
             | Error::NotSwitched { .. }
+            | Error::Undecided { .. }
             | Error::Unregistered { .. }
             | Error::ClusterChanged { .. }
             | Error::PartitionCountChanged { .. }

@@ -57,6 +57,6 @@ pub use read::{Page, ReadView, Row};
 pub use record::Previous;
 pub use rows::Rows;
 pub use shadow::{Source, TakeOver};
-pub use snapshot::{Snapshot, SnapshotPart};
+pub use snapshot::{OPERATOR, Snapshot, SnapshotPart};
 pub use store::{ReadOnlyStore, Store};
 pub use switch::{LiveInfo, Switch};

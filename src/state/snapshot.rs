@@ -18,6 +18,9 @@ use crate::state::registry::{Entry, Part, Stage};
 use crate::state::shadow::Source;
 use crate::state::store::Store;
 
+/// What a snapshot was taken for that somebody has asked for by hand: it stays until he deletes it.
+pub const OPERATOR: &str = "operator";
+
 /// The state of a topic's partitions, kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -25,7 +28,7 @@ pub struct Snapshot {
     pub topic: String,
     /// When it was asked for.
     pub taken: Timestamp,
-    /// What it was taken for, such as `records`, `time`, `cut-over`, `operator`.
+    /// What it was taken for, such as `records`, `time`, `cut-over`, [`OPERATOR`].
     pub why: String,
     /// In the order of partitions; of a damaged one, those whose manifest can be read.
     pub parts: Vec<SnapshotPart>,
@@ -86,7 +89,8 @@ impl SnapshotDesk {
 impl Store {
     /// Takes a snapshot of one topic: of every generation given, each at a position of its own, while they go on.
     /// Everything committed before the call is in it. If no part has changed since the topic's last intact snapshot, that
-    /// one is the answer; parts that have not changed share its directories.
+    /// one is the answer, and an operator's from then on if it is an operator who asks; parts that have not changed share
+    /// its directories.
     pub fn take_snapshot(&self, generations: &[Arc<Generation>], why: &str, now: Timestamp) -> Result<Snapshot, Error> {
         let _work = self.desk.work();
         let Some(first) = generations.first() else {
@@ -98,8 +102,11 @@ impl Store {
             self.may_take(generation, &topic, &generations[..index])?;
         }
         self.sweep_snapshots(&topic)?;
+        for generation in generations {
+            self.sweep_nameless(&topic, generation.at().partition.0)?;
+        }
 
-        let earlier = self.last_intact(&topic)?;
+        let mut earlier = self.last_intact(&topic)?;
         let mut parts = Vec::with_capacity(generations.len());
         for generation in generations {
             // A store whose writes have failed refuses it, and would not be worth keeping.
@@ -110,10 +117,14 @@ impl Store {
             };
             parts.push(Part { partition: generation.at().partition.0, generation: generation.number(), place });
         }
-        if let Some((entry, snapshot)) = earlier.as_ref().filter(|(entry, _)| entry.parts.len() == parts.len())
-            && parts.iter().all(|part| entry.parts.contains(part))
-        {
-            return Ok(snapshot.clone());
+        let same =
+            |entry: &Entry| entry.parts.len() == parts.len() && parts.iter().all(|part| entry.parts.contains(part));
+        if let Some((mut entry, snapshot)) = earlier.take_if(|(entry, _)| same(entry)) {
+            if why == OPERATOR && entry.why != OPERATOR {
+                entry.why = OPERATOR.to_owned();
+                self.control.update(&entry)?;
+            }
+            return Ok(Snapshot { why: entry.why, ..snapshot });
         }
 
         let mut entry = Entry::begun(&topic, why, now, parts);
@@ -199,7 +210,22 @@ impl Store {
     /// Deletes a snapshot, damaged or not. Directories that others share with it stay.
     pub fn delete_snapshot(&self, id: u64) -> Result<(), Error> {
         let _work = self.desk.work();
-        let mut entry = self.known_entry(id)?;
+        self.delete(self.known_entry(id)?)
+    }
+
+    /// The same, unless an operator has asked for the snapshot meanwhile. Answers whether it is gone.
+    pub fn prune_snapshot(&self, id: u64) -> Result<bool, Error> {
+        let _work = self.desk.work();
+        let entry = self.known_entry(id)?;
+        let prunable = entry.why != OPERATOR;
+        if prunable {
+            self.delete(entry)?;
+        }
+        Ok(prunable)
+    }
+
+    fn delete(&self, mut entry: Entry) -> Result<(), Error> {
+        let id = entry.id;
         let _busy = {
             let mut known = self.desk.known();
             let others = self.control.entries()?;

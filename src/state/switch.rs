@@ -61,7 +61,8 @@ impl Store {
     /// Makes other generations live, all of them and the job's record in one durable write, or none. What was live is
     /// previous from `now` on; what was previous before that, and is not live now, is for [`Store::sweep`].
     ///
-    /// What the new generations have not flushed a crash takes back, as it does from any live one.
+    /// What the new generations have not flushed a crash takes back, as it does from any live one. After
+    /// [`Error::Undecided`] only the next start can tell what is live: a write that failed may be on the disk all the same.
     pub fn cut_over(&self, switches: &[Switch], now: Timestamp, job: (u64, &[u8])) -> Result<(), Error> {
         let mut change = self.control.change();
         for (index, Switch { at, to }) in switches.iter().enumerate() {
@@ -94,7 +95,7 @@ impl Store {
         }
         let (id, record) = job;
         change.put_job(id, record);
-        change.write()
+        change.write().map_err(|error| Error::Undecided { path: self.control.path.clone(), reason: error.to_string() })
     }
 
     /// Gives up the way back: durably first, then the directory goes. Nothing happens when there is none.

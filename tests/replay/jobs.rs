@@ -261,3 +261,34 @@ fn what_is_offline_is_replayed_without_consuming() {
     stage.restart_with(|setup| setup.consume = true);
     check(&stage, NEW);
 }
+
+/// After a downgrade: a newer program has begun a job, of which this one knows nothing but that it is not over.
+#[test]
+fn a_job_that_cannot_be_read_keeps_what_it_may_need() {
+    let mut stage = Stage::new(setup(OLD));
+    send(&stage, 0..100);
+    stage.settle();
+    let job = stage.replay(&slow()).unwrap();
+    stage.until_directories(2);
+    let snapshot = stage.snapshot();
+    stage.stop();
+    let record = |phase: &str| format!("{{\"format\":99,\"job\":{{\"phase\":\"{phase}\",\"shadows\":7}}}}");
+    let write = |stage: &Stage, phase| stage.open_store().unwrap().put_job(job.id, record(phase).as_bytes()).unwrap();
+    write(&stage, "building");
+    stage.start();
+    let deleted = stage.block(stage.node().delete_snapshot(snapshot));
+    let asked = [stage.replay(&genesis()).err(), stage.act(job.id, JobAction::Cancel).err(), deleted.err()];
+    for error in asked {
+        let Some(ReplayError::NotNow(why)) = &error else { panic!("{error:?}") };
+        assert!(why.contains(&format!("job {}", job.id)), "{why}");
+    }
+    assert!(stage.directories().iter().all(|names| names.len() == 2), "{:?}", stage.directories());
+    check(&stage, OLD);
+    stage.stop();
+    write(&stage, "failed");
+    stage.start();
+    stage.until_directories(1);
+    let job = stage.replay(&genesis()).unwrap();
+    stage.done(job.id);
+    check(&stage, OLD);
+}

@@ -142,6 +142,7 @@ impl Life {
             }
         };
         let live = self.live();
+        let wanted = self.wanted;
         let same_definitions = live[0].last().unwrap().0 == self.wanted;
         let whole = live.iter().all(|history| history[0].1 == 0);
         let request = ReplayRequest { yes, ..from.request(&self.stage.pen, base) };
@@ -163,6 +164,13 @@ impl Life {
         let verification = job.verification.as_ref().unwrap();
         if same_definitions && base == BaseChoice::Auto && whole {
             prop_assert_eq!(&planned, &live, "auto has not repeated the history of live: {:#?}", job.plan);
+        }
+        if !same_definitions && base == BaseChoice::Auto {
+            // The new rows go on with what live's were at the base, or have nothing before it.
+            for ((new, live), part) in planned.iter().zip(&live).zip(&job.plan.topics[0].partitions) {
+                let of_live = goes_on(live, wanted, part.from.0);
+                prop_assert!(part.base == Base::Genesis || *new == of_live, "{:?} {:?}: {:#?}", live, new, job.plan);
+            }
         }
         if planned == live {
             prop_assert!(job.phase == Phase::Done && verification.identical, "{:?}: {:#?}", live, job);
@@ -225,6 +233,35 @@ proptest! {
         for deed in &deeds {
             life.does(deed)?;
         }
+    }
+}
+
+/// Live was made of a snapshot: what stands before that is its past, too. What came after it, under the older definition,
+/// is not.
+#[test]
+fn lineage_a_changed_definition_goes_on_with_what_live_was_made_of() {
+    let mut life = Life::new(1);
+    let mut taken = Vec::new();
+    for round in 0..3u64 {
+        (round * 10 + 1..round * 10 + 10).for_each(|n| {
+            life.stage.pen.send("a", n as i64 * 1000, &What::Add { n, amount: 1 });
+        });
+        life.check().unwrap();
+        taken.push(life.stage.snapshot());
+    }
+    let position = |life: &Life, part: usize| format!("@{}@0:{part}", life.stage.pen.topic);
+    let base = |life: &Life| life.stage.node().replays()[0].plan.topics[0].partitions[0].base.to_string();
+    life.does(&Deed::NextVersion).unwrap();
+    for (cut, expected) in [(20, taken[1]), (15, taken[0]), (27, taken[0])] {
+        let request = ReplayRequest { from: position(&life, cut), yes: true, ..ReplayRequest::default() };
+        let begun = life.stage.replay(&request).unwrap();
+        let planned = life.planned(&begun);
+        life.stage.done(begun.id);
+        assert_eq!(base(&life), format!("snapshot {expected}"), "{planned:?}");
+        let number = life.stage.generations()[0];
+        life.generations.insert((0, number), planned[0].clone());
+        life.check().unwrap();
+        life.does(&Deed::NextVersion).unwrap();
     }
 }
 

@@ -110,6 +110,26 @@ fn refuse_a_topic_that_was_made_anew() {
     refused(&stage, &from("beginning"), &["partition"]);
 }
 
+/// Where the previous generation stands, the log has other records now.
+#[test]
+fn refuse_a_rollback_into_a_topic_that_was_made_anew() {
+    let stage = stage(10);
+    let job = stage.replay(&from("beginning")).unwrap();
+    stage.done(job.id);
+    let generations = stage.generations();
+    stage.pen.script().delete_topic(TOPIC);
+    stage.pen.script().create_topic(TOPIC, 1);
+    for n in 0..12 {
+        let value = What::Add { n, amount: 2 }.bytes();
+        let record = NewRecord { key: Some(b"a".to_vec()), value, timestamp: Some(EPOCH), ..NewRecord::default() };
+        stage.pen.script().append(TOPIC, vec![record]).unwrap();
+    }
+    let error = stage.roll_back().unwrap_err();
+    let ReplayError::Refused(why) = &error else { panic!("{error}") };
+    assert!(why.contains("ledger/0") && why.contains("offset 9") && why.contains("created anew"), "{why}");
+    assert_eq!((stage.generations(), stage.node().replays().len()), (generations, 1));
+}
+
 #[test]
 fn refuse_a_partition_in_which_no_record_has_a_timestamp() {
     let stage = stage(0);

@@ -1,13 +1,13 @@
 //! The switch is short because nothing is made durable while live stands still, and what a crash right after it takes the
 //! log has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use segno::actors::replay::words::{BaseChoice, JobStatus, Phase, ReplayError, ReplayRequest};
+use segno::actors::replay::words::{BaseChoice, JobAction, JobStatus, Phase, ReplayError, ReplayRequest};
 use segno::event::EventMeta;
 use segno::position::{Position, TopicPartition};
 use segno::state::Store;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::copy::copy_dir;
 use crate::stage::{Setup, Stage, TOPIC};
-use crate::views::What;
+use crate::views::{What, ledger};
 
 /// Nothing that a test waits for takes that long: no timer ever fires.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -29,6 +29,15 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Events of this amount add something else each time that they are folded.
 const MOODY: i64 = 13;
 static FOLDS: AtomicI64 = AtomicI64::new(0);
+
+/// Events of this amount are folded once, and then not again, as long as the numbers of those that were are kept here.
+const STICKY: i64 = 17;
+static STUCK: Mutex<Option<BTreeSet<u64>>> = Mutex::new(None);
+
+/// Whether the fold of this event does not come back.
+fn sticks(n: u64) -> bool {
+    STUCK.lock().unwrap().as_mut().is_some_and(|folded| !folded.insert(n))
+}
 
 fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(|failed| failed.into_inner())
@@ -64,6 +73,11 @@ impl View for Sum {
     fn apply(&mut self, Entry::Add { n, amount }: &Entry, _: &EventMeta<'_>) -> Result<(), Reject> {
         let closed = |from: &mut Option<u64>| from.is_some_and(|from| *n >= from);
         drop(GATE.1.wait_while(GATE.0.lock().unwrap(), closed).unwrap());
+        if *amount == STICKY && sticks(*n) {
+            while STUCK.lock().unwrap().is_some() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         self.sum += if *amount == MOODY { FOLDS.fetch_add(1, Ordering::Relaxed) } else { *amount };
         self.events += 1;
         Ok(())
@@ -306,4 +320,108 @@ fn a_switch_of_what_is_offline_is_durable() {
     stage.setup.consume = true;
     stage.start();
     check(&stage);
+}
+
+/// The fold of a record hangs in the rebuild while live stands still for it.
+#[test]
+fn live_goes_on_when_the_last_records_take_too_long() {
+    let _turn = turn();
+    let views: Vec<Arc<dyn Definition>> = vec![Arc::new(RustView::<Sum>::new())];
+    let mut setup = Setup { fold_time_limit: NEVER, ..Setup::of(&views) };
+    setup.replay.patience = Duration::from_millis(300);
+    let stage = Stage::new(setup);
+    send(&stage, 0..100);
+    check(&stage);
+    *STUCK.lock().unwrap() = Some(BTreeSet::new());
+    let generations = stage.generations();
+    hold(&stage, 200, STICKY);
+    let job = stage.replay(&genesis()).unwrap();
+    stage.until("at the barrier", || stage.job(job.id).phase == Phase::CuttingOver);
+    open();
+    send(&stage, 300..350);
+    check(&stage);
+    assert_eq!((stage.job(job.id).phase, stage.generations()), (Phase::CuttingOver, generations), "it hangs");
+    *STUCK.lock().unwrap() = None;
+    let failed = stage.outcome(job.id);
+    let reason = failed.reason.unwrap();
+    assert!(reason.contains("live stood still for 300ms") && reason.contains("segno replay resume"), "{reason}");
+    assert_eq!(failed.phase, Phase::Failed);
+    stage.act(job.id, JobAction::Resume).unwrap();
+    stage.done(job.id);
+    check(&stage);
+}
+
+/// Events go on failing while the switch is made. What waits for its next try waits on behind the switch, and is as it
+/// would have been.
+#[test]
+fn live_does_not_stand_still_for_retries() {
+    let mut setup = Setup { partitions: 1, retry: Duration::from_secs(1), ..Setup::of(&[ledger::<1>()]) };
+    setup.replay.patience = Duration::from_secs(60);
+    let stage = Stage::new(setup);
+    for n in 0..100 {
+        stage.pen.send(&format!("key-{}", n % 10), n as i64, &What::Add { n, amount: 1 });
+    }
+    stage.settle();
+    let (done, failing) = (AtomicBool::new(false), &stage.pen);
+    let longest = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 1000;
+            while !done.load(Ordering::Relaxed) {
+                let (key, name) = (format!("failing-{n}"), format!("switch/{n}"));
+                failing.send(&key, n as i64, &What::Panics { n, name, times: u32::MAX });
+                failing.send(&key, n as i64, &What::Add { n: n + 1, amount: 1 });
+                for n in n + 2..n + 12 {
+                    failing.send("a", n as i64, &What::Add { n, amount: 1 });
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                n += 12;
+            }
+        });
+        let job = stage.replay(&genesis()).unwrap();
+        let (mut moved, mut position, mut longest) = (Instant::now(), Position::ZERO, Duration::ZERO);
+        while !stage.job(job.id).phase.ended() {
+            let (applied, ..) = stage.positions()[0];
+            if applied != position {
+                (moved, position) = (Instant::now(), applied);
+            }
+            longest = longest.max(moved.elapsed());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        done.store(true, Ordering::Relaxed);
+        stage.done(job.id);
+        longest
+    });
+    assert!(longest < Duration::from_millis(800), "{longest:?}");
+    // What was waiting is parked in the end, with what queues behind it.
+    stage.settle();
+    stage.verify();
+    let failed = stage.pen.tracks()[0].records.iter().filter(|written| written.key.starts_with("failing-")).count();
+    let (books, rows) = (stage.books("ledger"), stage.rows("ledger"));
+    assert_eq!((books.parked, books.waiting), (failed as i64, 0));
+    assert!(!rows.keys().any(|key| key.starts_with("failing-")));
+}
+
+/// A fold hung, so its event was parked and the rows differ: what was built is to be thrown away, and a thread that was
+/// left behind still holds it.
+#[test]
+fn what_is_to_be_thrown_away_is_not_gone_on_with() {
+    let _turn = turn();
+    let views: Vec<Arc<dyn Definition>> = vec![Arc::new(RustView::<Sum>::new())];
+    let setup = Setup { partitions: 1, fold_time_limit: Duration::from_millis(100), ..Setup::of(&views) };
+    let stage = Stage::new(setup);
+    send(&stage, 0..50);
+    *STUCK.lock().unwrap() = Some(BTreeSet::new());
+    stage.pen.send("key-0", 60, &What::Add { n: 60, amount: STICKY });
+    check(&stage);
+    let job = stage.replay(&genesis()).unwrap();
+    let failed = stage.outcome(job.id);
+    let reason = failed.reason.unwrap();
+    assert!(failed.phase == Phase::Failed && reason.contains("the same definitions gave other rows"), "{reason}");
+    stage.until_directories(2);
+    *STUCK.lock().unwrap() = None;
+    stage.act(job.id, JobAction::Resume).unwrap();
+    stage.done(job.id);
+    check(&stage);
+    // The live one and the previous one.
+    stage.until_directories(2);
 }

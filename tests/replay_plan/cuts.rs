@@ -1,7 +1,7 @@
 //! Which positions a time means, what the rebuild begins with there, and when there is no answer.
 
 use segno::actors::plan::History;
-use segno::actors::replay::plan::KnownSnapshot;
+use segno::actors::replay::plan::{KnownPart, KnownSnapshot};
 use segno::actors::replay::words::{BaseChoice, ReplayRequest};
 use segno::position::{Offset, Position, Timestamp};
 use segno::state::{Fingerprint, Lineage};
@@ -15,6 +15,7 @@ fn a_plan_says_cut_base_and_what_is_to_be_read() {
     stage.snapshot(3, &[40, 8, 0]);
     stage.snapshot(4, &[60, 9, 0]);
     stage.rate = Some(25.0);
+    part(&mut stage).number = 5;
     let plan = stage.planned(&s(50));
     assert_eq!(shape(&plan), [row(50, 40, "snapshot 3"), row(10, 9, "snapshot 4"), row(0, 0, "genesis")]);
     assert_eq!(plan.time, Some(Timestamp(T0 + 50_000)));
@@ -22,6 +23,7 @@ fn a_plan_says_cut_base_and_what_is_to_be_read() {
     assert_eq!((first.cut_time, first.base_time), (plan.time, Some(Timestamp(T0 + 39_000))));
     assert_eq!((first.log_start, first.log_end, first.live), (Position(0), Position(100), Position(100)));
     assert_eq!((first.records, first.bytes), (60, Some(600)));
+    assert_eq!((first.live_generation, first.base_generation), (5, Some(0)));
     assert_eq!((plan.records, plan.bytes, plan.exact), (61, Some(610), true));
     assert_eq!(plan.seconds, Some(61.0 / 25.0));
     assert_eq!((plan.disk_needed, plan.disk_free), (3000, 1 << 40));
@@ -115,6 +117,70 @@ fn auto_passes_over_what_does_not_fit() {
         "t/0: snapshot 4 cannot be the base: row \"k\" has no field `x`; `--base auto` chooses one that fits, and \
          `segno snapshot list` shows all"
     );
+}
+
+/// With a changed definition, too, auto goes on with live's own past: neither with one that began later, nor with what
+/// was rolled back.
+#[test]
+fn auto_goes_on_with_the_past_of_live_only() {
+    let mut stage = Stage::new(&[100]);
+    stage.topics[0].wanted = vec![want("a", 3)];
+    stage.snapshot(3, &[40]);
+    let others: [fn(&mut KnownPart); 4] = [
+        // Of a replay with `--base empty`.
+        |part| (part.began, part.generation) = (Position(30), 1),
+        // Of another definition.
+        |part| (part.views[0], part.generation) = (view("a", 2), 1),
+        // Taken over from another definition.
+        |part| (part.lineage, part.generation) = (Lineage { generation: 1, position: Position(20) }, 1),
+        // What live was made of, but from where live has rows of its own.
+        |part| (part.views[0], part.generation) = (view("a", 2), 7),
+    ];
+    part(&mut stage).ancestors = vec![(7, Position(44))];
+    for (number, spoil) in others.into_iter().enumerate() {
+        spoil(&mut stage.snapshot(4, &[45]).parts[0]);
+        let plan = stage.planned(&s(50));
+        assert_eq!(shape(&plan), [row(50, 40, "snapshot 3")], "case {number}");
+        assert!(!plan.warnings.iter().any(|warning| warning.contains("was taken of generation")), "{number}: {plan:?}");
+        stage.snapshots.pop();
+    }
+    let kin: [fn(&mut KnownPart); 2] = [
+        // The same definition over the same history.
+        |part| part.generation = 1,
+        // What live was made of.
+        |part| (part.views[0], part.generation, part.position) = (view("a", 0), 7, Position(44)),
+    ];
+    for (number, change) in kin.into_iter().enumerate() {
+        let taken = &mut stage.snapshot(4, &[44]).parts[0];
+        change(taken);
+        let plan = stage.planned(&s(50));
+        assert_eq!(shape(&plan), [row(50, 44, "snapshot 4")], "case {number}");
+        assert!(!plan.warnings.iter().any(|warning| warning.contains("was taken of generation")), "{number}: {plan:?}");
+        stage.snapshots.pop();
+    }
+}
+
+/// What auto passes over can be named: that, and what it means, is told.
+#[test]
+fn what_auto_passes_over_can_be_named() {
+    let mut stage = Stage::new(&[100]);
+    stage.topics[0].wanted = vec![want("a", 2)];
+    let rolled_back = &mut stage.snapshot(4, &[45]).parts[0];
+    (rolled_back.began, rolled_back.generation) = (Position(30), 1);
+    stage.truncate(0, 20);
+    let why = stage.refused(&s(50), BaseChoice::Auto);
+    for part in
+        ["snapshot 4 does not fit: its history begins at 30, and live's at 0", "Options: `--base 4`, if its rows"]
+    {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    let named = stage.from(&s(50), BaseChoice::Snapshot(4)).unwrap();
+    let begins = "t/0: the history of snapshot 4 begins at 30, and live's at 0: nothing before that is in the new rows";
+    assert!(named.warnings.iter().any(|warning| warning == begins), "{:?}", named.warnings);
+    stage.snapshots[0].parts[0].began = Position::ZERO;
+    stage.snapshots[0].parts[0].views[0] = view("a", 0);
+    let why = stage.refused(&s(50), BaseChoice::Auto);
+    assert!(why.contains("snapshot 4 does not fit: it is of generation 1, which live does not come from"), "{why}");
 }
 
 #[test]

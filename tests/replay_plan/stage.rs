@@ -91,6 +91,7 @@ impl Stage {
                 began: Position::ZERO,
                 identity: identity(&self.log, &at),
                 number: 0,
+                ancestors: Vec::new(),
                 position: Position(count as u64),
                 last: (count > 0).then(|| print(count - 1, T0 + (count - 1) * 1000)),
                 views: vec![view("a", 1)],

@@ -67,6 +67,30 @@ fn a_snapshot_is_the_state_at_its_position() {
     }
 }
 
+/// What a crash leaves that comes between the end of a manifest and that of its directory.
+#[test]
+fn a_directory_that_no_snapshot_has_goes_before_the_next_one_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let generation = store.open_generation(&identity(), &views()).unwrap();
+    fill(&generation, 0, 10);
+    let taken = store.take_snapshot(&[Arc::clone(&generation)], "time", now(0)).unwrap();
+    let home = directory.path().join("bank.accounts/3/snapshots");
+    for left in ["7.0", "8.0-1"] {
+        std::fs::create_dir(home.join(left)).unwrap();
+        std::fs::write(home.join(left).join("000012.sst"), "rows").unwrap();
+    }
+    // Of a snapshot that is known it is a damage that is told.
+    std::fs::remove_file(taken.parts[0].path.join("segno-manifest.json")).unwrap();
+    fill(&generation, 10, 20);
+    store.take_snapshot(&[generation], "time", now(1)).unwrap();
+    let mut names: Vec<_> =
+        std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["10.0", "20.0"]);
+    assert!(store.snapshots().unwrap()[1].damaged.is_some());
+}
+
 /// Sets the same rows of both views to the number of the commit.
 pub fn overwrite(generation: &Generation) {
     let now = generation.applied().0;

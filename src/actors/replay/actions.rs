@@ -20,7 +20,14 @@ impl NodeShared {
         let id = self.jobs.find(id)?.id();
         match action {
             JobAction::Cancel => self.cancel_job(id).await,
-            JobAction::Resume => self.asking(move |node| node.resume_job(id)).await,
+            JobAction::Resume => {
+                let job = self.jobs.find(Some(id))?;
+                if job.phase() == Phase::Failed {
+                    // Whoever has driven it says that it has failed a moment before he lets go of it.
+                    job.released().await;
+                }
+                self.asking(move |node| node.resume_job(id)).await
+            }
             JobAction::Approve => self.asking(move |node| node.approve_job(id)).await,
         }
     }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::base;
 use super::cut;
 use super::footing;
 use super::job::now;
 use super::plan::{self, KnownPart, KnownSnapshot, LivePartition, PlanContext, TopicContext};
+use super::record::{JobRecord, ancestors};
 use super::rollback;
 use super::since::Since;
 use super::snapshots;
@@ -32,10 +34,11 @@ impl NodeShared {
         let store = &self.parts.store;
         let known = store.snapshots().map_err(failed)?;
         let compatible = |snapshot: u64, at: &TopicPartition| self.compatible(snapshot, at);
+        let jobs: Vec<JobRecord> = self.jobs.all().iter().map(|job| job.record()).collect();
         let context = PlanContext {
             log: &*self.parts.log,
             now: now(),
-            topics: self.topics.iter().map(topic_context).collect(),
+            topics: self.topics.iter().map(|topic| topic_context(topic, &jobs)).collect(),
             snapshots: known.iter().map(known_snapshot).collect(),
             compatible: &compatible,
             disk_free: store.free_bytes().map_err(failed)?,
@@ -105,13 +108,14 @@ impl NodeShared {
     }
 }
 
-fn topic_context(topic: &Arc<TopicShared>) -> TopicContext {
+fn topic_context(topic: &Arc<TopicShared>, jobs: &[JobRecord]) -> TopicContext {
     let live = |generation: Arc<Generation>| {
         let mut books = Books::default();
         generation.view_totals().iter().for_each(|totals| books += totals.books);
         LivePartition {
             identity: generation.identity().clone(),
             number: generation.number(),
+            ancestors: ancestors(jobs, generation.at(), generation.number()),
             position: generation.applied(),
             lineage: generation.lineage(),
             began: generation.began(),
@@ -151,8 +155,9 @@ fn known_snapshot(snapshot: &Snapshot) -> KnownSnapshot {
 fn readable(generation: &Generation, definitions: &Definitions) -> Result<(), String> {
     let read = generation.snapshot_read();
     for definition in definitions.iter() {
-        let Some(view) = generation.views().iter().find(|view| view.name == definition.name()) else { continue };
-        if view.text == definition.text() {
+        let Some(view) = base::stored(generation.views(), definition.name()) else { continue };
+        // The text of a view in Rust is its type's name, which a newer version usually keeps.
+        if view.version == definition.version() && view.text == definition.text() {
             continue;
         }
         let page = read.list(view.tag, b"", None, TRIED).map_err(|error| error.to_string())?;
@@ -224,7 +229,7 @@ impl Admin for NodeShared {
             for topic in
                 node.topics.iter().filter(|topic| topics.is_empty() || topics.iter().any(|t| t == topic.name()))
             {
-                taken.push(snapshots::info(&snapshots::take(&node, topic, "operator").await?));
+                taken.push(snapshots::info(&snapshots::take(&node, topic, state::OPERATOR).await?));
             }
             Ok(taken)
         })

@@ -23,6 +23,15 @@ pub(super) struct Seeking<'a> {
     pub same: bool,
 }
 
+/// The snapshots that were looked at and not taken.
+#[derive(Default)]
+struct PassedOver {
+    /// Why, for each.
+    reasons: Vec<String>,
+    /// The newest that fits, but for not being of live's own past.
+    foreign: Option<u64>,
+}
+
 /// A base that fits.
 pub(super) struct Chosen<'a> {
     pub base: Base,
@@ -44,28 +53,60 @@ impl<'a> Seeking<'a> {
         }
     }
 
-    /// The snapshot that leaves the least to read, else the beginning of the log.
+    /// The snapshot of live's own past that leaves the least to read, else the beginning of the log.
     fn newest(&self) -> Result<Chosen<'a>, ReplayError> {
         if !self.added.is_empty() {
-            return self.genesis(Some(&[]));
+            return self.genesis(Some(&PassedOver::default()));
         }
         let mut parts: Vec<_> = self.parts().collect();
         parts.sort_by_key(|(snapshot, part)| std::cmp::Reverse((part.position, snapshot.id)));
-        let mut passed_over = Vec::new();
+        let mut passed_over = PassedOver::default();
         for (snapshot, part) in parts {
             let why = match self.misfit(snapshot, part)? {
                 // It holds nothing; the beginning of the log is the same, and needs no snapshot.
                 None if part.position == Position::ZERO => continue,
-                None if self.same && !self.of_live_s_history(part) => "it is of another history than live".to_owned(),
-                None => return Ok(self.on(snapshot, part)),
+                None => match self.foreign(part) {
+                    None => return Ok(self.on(snapshot, part)),
+                    Some(why) => {
+                        passed_over.foreign.get_or_insert(snapshot.id);
+                        why
+                    }
+                },
                 Some(why) => why,
             };
-            passed_over.push(format!("snapshot {} does not fit: {why}", snapshot.id));
+            passed_over.reasons.push(format!("snapshot {} does not fit: {why}", snapshot.id));
         }
         if self.same && !self.live.lineage.is_whole() {
-            return Err(self.no_origin(&passed_over));
+            return Err(self.no_origin(&passed_over.reasons));
         }
         self.genesis(Some(&passed_over))
+    }
+
+    /// Why it is no piece of live's own past. Such a base is right for somebody who names it, and for nobody else: it may
+    /// be of what was rolled back.
+    fn foreign(&self, part: &KnownPart) -> Option<String> {
+        if part.began != self.live.began {
+            return Some(format!("its history begins at {}, and live's at {}", part.began, self.live.began));
+        }
+        if self.same {
+            return (!self.of_live_s_history(part)).then(|| "it is of another history than live".to_owned());
+        }
+        let strange = || format!("it is of generation {}, which live does not come from", part.generation);
+        (!self.of_live_s_past(part)).then(strange)
+    }
+
+    /// Live had these rows when it stood there: it is of live itself, or of what live was made of, or of a generation
+    /// that live's definitions have made over the same history.
+    fn of_live_s_past(&self, part: &KnownPart) -> bool {
+        let live = self.live;
+        let before = |&(of, up_to): &(u64, Position)| of == part.generation && part.position <= up_to;
+        let as_live = |view: &StoredView| {
+            let found = stored(&part.views, &view.name);
+            found.is_some_and(|found| found.version == view.version && found.text == view.text)
+        };
+        part.generation == live.number
+            || live.ancestors.iter().any(before)
+            || part.lineage == live.lineage && live.views.iter().filter(|view| view.left_at.is_none()).all(as_live)
     }
 
     /// Folding on from it gives live's rows: it began where live did, and is of live's own lineage, or what live's rows
@@ -109,9 +150,14 @@ impl<'a> Seeking<'a> {
             return Err(ReplayError::Refused(format!("{at}: snapshot {id} cannot be the base: {why}; {AUTO}")));
         }
         let mut chosen = self.on(snapshot, part);
-        if self.same && part.began != self.live.began {
+        if part.began != self.live.began {
+            let what = match part.began > self.live.began {
+                _ if self.same => "the new rows will differ from live's",
+                true => "nothing before that is in the new rows",
+                false => "the new rows have what came before that, too",
+            };
             chosen.warnings.push(format!(
-                "{at}: the history of snapshot {id} begins at {}, and live's at {}: the new rows will differ from live's",
+                "{at}: the history of snapshot {id} begins at {}, and live's at {}: {what}",
                 part.began, self.live.began
             ));
         } else if self.same && !self.of_live_s_history(part) {
@@ -176,7 +222,7 @@ impl<'a> Seeking<'a> {
     fn on(&self, snapshot: &KnownSnapshot, part: &'a KnownPart) -> Chosen<'a> {
         let (id, position) = (snapshot.id, part.position);
         let mut warnings = Vec::new();
-        if part.generation != self.live.number {
+        if !self.of_live_s_past(part) {
             warnings.push(format!(
                 "{}: snapshot {id} was taken of generation {}, and live is generation {}: what was set right between the \
                  two is not in the base",
@@ -189,7 +235,7 @@ impl<'a> Seeking<'a> {
     }
 
     /// The beginning of the log, if it is the beginning of history.
-    fn genesis(&self, passed_over: Option<&[String]>) -> Result<Chosen<'a>, ReplayError> {
+    fn genesis(&self, passed_over: Option<&PassedOver>) -> Result<Chosen<'a>, ReplayError> {
         let start = self.cut.log_start;
         let mut warnings = Vec::new();
         if start > Position::ZERO {
@@ -201,7 +247,7 @@ impl<'a> Seeking<'a> {
                 self.live.identity.at
             ));
         }
-        if self.same && self.live.began > start {
+        if self.live.began > start {
             warnings.push(format!(
                 "{}: live's history begins at {}; from the beginning of the log, the new rows have what came before it, too",
                 self.live.identity.at, self.live.began
@@ -243,9 +289,9 @@ impl<'a> Seeking<'a> {
         }
     }
 
-    /// Refuses to fold a log whose beginning is gone. `None`: it was asked for by name; else why each snapshot was passed
+    /// Refuses to fold a log whose beginning is gone. `None`: it was asked for by name; else the snapshots that were passed
     /// over.
-    fn no_beginning(&self, passed_over: Option<&[String]>) -> ReplayError {
+    fn no_beginning(&self, passed_over: Option<&PassedOver>) -> ReplayError {
         let Cut { log_start: start, cut, gap, .. } = *self.cut;
         let at = &self.live.identity.at;
         let mut why: Vec<String> = gap.map(|gap| self.hole(gap)).into_iter().collect();
@@ -253,7 +299,7 @@ impl<'a> Seeking<'a> {
             [view, ..] => format!("view `{view}` is new and needs the whole log, which begins at {start} and not at 0"),
             [] => format!("the log begins at {start} and not at 0, so it cannot be folded from its beginning"),
         });
-        let reasons = passed_over.unwrap_or_default();
+        let reasons = passed_over.map(|passed_over| passed_over.reasons.as_slice()).unwrap_or_default();
         why.extend(reasons.iter().take(REASONS).cloned());
         if reasons.len() > REASONS {
             why.push(format!("{} more do not fit", reasons.len() - REASONS));
@@ -265,6 +311,9 @@ impl<'a> Seeking<'a> {
             if let Some((snapshot, part)) = self.later() {
                 let last = part.last.map_or_else(String::new, |last| format!(" with a record of {}", last.timestamp));
                 options.push(format!("a later `--from` (snapshot {} stands at {}{last})", snapshot.id, part.position));
+            }
+            if let Some(id) = passed_over.and_then(|passed_over| passed_over.foreign) {
+                options.push(format!("`--base {id}`, if its rows are right all the same"));
             }
             let live = self.live.position;
             let before = |gap: Gap| self.live.last.is_none_or(|last| last.timestamp < gap.asked);
@@ -286,7 +335,7 @@ impl<'a> Seeking<'a> {
             let missing = |want: &ViewIdent| stored(&part.views, &want.name).is_none();
             let in_the_log = part.position >= self.cut.log_start && part.position > cut;
             let whole = snapshot.damaged.is_none() && part.identity == self.live.identity;
-            in_the_log && whole && !self.topic.wanted.iter().any(missing)
+            in_the_log && whole && self.foreign(part).is_none() && !self.topic.wanted.iter().any(missing)
         };
         self.parts().filter(fits).min_by_key(|(_, part)| part.position)
     }

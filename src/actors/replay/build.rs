@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::drive::Halt;
-use super::footing;
 use super::job::{Job, UnderWay};
 use super::rebuild::RebuildOptions;
 use super::record::{JobRecord, ShadowRecord};
@@ -118,7 +117,7 @@ fn open_generation(
     {
         return Ok(generation);
     }
-    let plan = footing::partition(record, shadow);
+    let plan = record.planned(shadow);
     let plan = plan.ok_or_else(|| Halt::Failed(format!("{} is missing in the job's plan", shadow.at())))?;
     let source = match plan.base {
         Base::Genesis | Base::Empty => Source::Nothing { position: plan.from },
@@ -151,7 +150,8 @@ pub fn behind(node: &NodeShared, workers: &[Worker]) -> u64 {
     workers.iter().map(behind).max().unwrap_or_default()
 }
 
-/// Throws away what the job has made. Generations that were there before it stay.
+/// Throws away what the job has made. Generations that were there before it stay. Nothing goes on with what cannot be
+/// removed at once, because somebody looks at it or a fold hangs in it: the record forgets it, and it is swept later.
 pub fn discard(store: &Store, job: &Job) {
     let record = job.record();
     if record.kind == JobKind::Rollback || record.phase == super::words::Phase::Done {
@@ -159,10 +159,14 @@ pub fn discard(store: &Store, job: &Job) {
     }
     for (index, shadow) in record.shadows.iter().enumerate() {
         let Some(number) = shadow.generation else { continue };
+        // First of all, for a record cannot be written where the disk is full.
         let dropped = store.drop_numbered(&shadow.at(), number);
-        let dropped = dropped.and_then(|()| job.change(store, |record| record.shadows[index].generation = None));
         if let Err(error) = dropped {
-            tracing::warn!(job = record.id, at = %shadow.at(), number, %error, "a generation that is not needed any more could not be removed; the next start tries again");
+            tracing::warn!(job = record.id, at = %shadow.at(), number, %error, "a generation that is not needed any more cannot be removed yet; the next look tries again");
+        }
+        let forgotten = job.change(store, |record| record.shadows[index].generation = None);
+        if let Err(error) = forgotten {
+            tracing::warn!(job = record.id, at = %shadow.at(), number, %error, "the job's record cannot be written");
         }
     }
 }

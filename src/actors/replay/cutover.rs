@@ -4,57 +4,25 @@
 //! Nothing is flushed while live stands still, and no log is opened: what is not durable the log has, as with any live
 //! generation, and the new partitions read on with the readers of the old ones.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
-use tokio::sync::oneshot;
+use futures_util::future::try_join_all;
 
+use super::barrier::{Barrier, Next};
 use super::build;
+use super::differences::{differs_all_the_same, unequal};
 use super::drive::Halt;
 use super::job::{Job, now};
 use super::rebuild::{Arrival, RunEnd};
 use super::record::JobRecord;
-use super::verify::{differences, differs_all_the_same, tag_of};
-use super::words::{DefinitionChange, Phase, ViewVerdict};
+use super::words::Phase;
 use super::worker::Worker;
 use crate::actors::node::NodeShared;
-use crate::actors::opening;
 use crate::actors::serving::{Mode, Serving, TopicShared, pending};
-use crate::actors::supervisor::SupervisorMessage;
-use crate::position::{Position, TopicPartition};
+use crate::position::Position;
 use crate::state::{self, Generation, Switch};
-use crate::streams::Reader;
-
-/// How long live may take to commit what it has in flight.
-const STOP_WITHIN: Duration = Duration::from_secs(20);
-
-/// The readers of the topics whose live stands still, by topic: each where its generation stands.
-type Readers = HashMap<String, Vec<Box<dyn Reader>>>;
-
-/// The topics whose live stands still. Whoever drops it has started them again.
-struct Barrier {
-    topics: Vec<Arc<TopicShared>>,
-}
-
-impl Barrier {
-    fn begin(topics: Vec<Arc<TopicShared>>) -> Barrier {
-        for topic in &topics {
-            topic.set_switching(true);
-            topic.end_flushing();
-        }
-        Barrier { topics }
-    }
-}
-
-impl Drop for Barrier {
-    fn drop(&mut self) {
-        for topic in &self.topics {
-            topic.set_switching(false);
-        }
-    }
-}
+use crate::streams::Fault;
 
 /// Cuts over. After an error live goes on as it was.
 pub async fn cut_over(
@@ -65,28 +33,33 @@ pub async fn cut_over(
 ) -> Result<(), Halt> {
     let store = node.parts.store.clone();
     let record = job.record();
-    let changed = job.change(&store, |record| (record.phase, record.reason) = (Phase::CuttingOver, None));
-    let barrier = Barrier::begin(node.topics_of(&record));
+    if let Err(error) = job.change(&store, |record| (record.phase, record.reason) = (Phase::CuttingOver, None)) {
+        finish(workers).await;
+        return Err(error.into());
+    }
+    let mut barrier = Barrier::begin(node.topics_of(&record));
     let old: Vec<Arc<Serving>> = barrier.topics.iter().map(|topic| topic.serving()).collect();
-    let (begun, mut readers) = (Instant::now(), Readers::new());
-    let switched = match changed {
-        Ok(()) => at_the_barrier(node, job, &barrier.topics, &workers, &identical, &mut readers).await,
-        Err(error) => Err(error.into()),
-    };
+    let begun = Instant::now();
+    let switched = at_the_barrier(node, job, &mut barrier, &workers, &identical).await;
     let next = match &switched {
         // First of all, for readers of one topic may look at the other next.
         Ok(()) => switch_readers(&record, &barrier.topics, &workers),
-        Err(_) => Ok(as_it_was(&barrier.topics)),
+        // What would be fed may not be what the next start finds live.
+        Err(Halt::Unknown(_)) => Ok(Vec::new()),
+        Err(_) => Ok(barrier.as_it_was().await),
     };
     let started = match next {
-        Ok(next) => begin_all(node, next, readers).await,
+        Ok(next) => barrier.go_on(node, next).await,
         Err(reason) => Err(reason),
     };
     tracing::info!(job = record.id, switched = switched.is_ok(), stood_still = ?begun.elapsed(), "live goes on");
     // From here on nobody waits.
-    for worker in workers {
-        worker.finish().await;
+    drop(barrier);
+    if switched.is_err() {
+        // A rebuild may be at it still.
+        job.gate.stop();
     }
+    finish(workers).await;
     if switched.is_ok() {
         for serving in old {
             keep(serving).await;
@@ -97,47 +70,56 @@ pub async fn cut_over(
     }
     if let Err(reason) = started {
         // Nothing is lost, but the node serves rows that do not move: it must not look well.
-        node.fail(format!("after a cut-over the partitions could not be started: {reason}"));
+        node.fail(Fault::Internal, format!("after a cut-over the partitions could not be started: {reason}"));
+    }
+    if let Err(Halt::Unknown(reason)) = &switched {
+        node.fail(Fault::Environment, format!("job {}: {reason}", record.id));
     }
     switched
+}
+
+async fn finish(workers: Vec<Worker>) {
+    for worker in workers {
+        worker.finish().await;
+    }
 }
 
 /// Stops live, catches up, compares what must be equal, decides.
 async fn at_the_barrier(
     node: &Arc<NodeShared>,
     job: &Arc<Job>,
-    topics: &[Arc<TopicShared>],
+    barrier: &mut Barrier,
     workers: &[Worker],
     identical: &[String],
-    readers: &mut Readers,
 ) -> Result<(), Halt> {
-    for topic in topics {
-        readers.insert(topic.name().to_owned(), stop(node, topic).await?);
-    }
-    let target = |worker: &Worker| {
-        let live = node.live_generation(worker.at());
-        live.map(|live| (live.applied(), live))
-    };
+    barrier.stop(node).await?;
     let mut runs = Vec::with_capacity(workers.len());
     for worker in workers {
         let gone = || Halt::Failed(format!("{} is not a partition of this node any more", worker.at()));
-        let (position, live) = target(worker).ok_or_else(gone)?;
-        let same = identical.contains(&worker.at().topic.to_string());
+        let live = node.live_generation(worker.at()).ok_or_else(gone)?;
         // Where nobody waits there is time to make it durable.
-        let running = |topic: &Arc<TopicShared>| topic.serving().mode == Mode::Running;
-        let topic = topics.iter().find(|topic| *topic.name() == *worker.at().topic);
-        let arrival = if topic.is_some_and(running) { Arrival::AtOnce } else { Arrival::Durable };
-        runs.push(reach(worker, position, arrival, live, same));
+        let arrival = if barrier.is_waited_for() { Arrival::AtOnce } else { Arrival::Durable };
+        let reach = Reach {
+            live,
+            arrival,
+            may_be_flushed: barrier.may_be_flushed(),
+            same: identical.contains(&worker.at().topic.to_string()),
+        };
+        runs.push(reach.reach(worker));
     }
-    for run in join_all(runs).await {
-        run?;
+    let (patience, reached) = (node.parts.replay.patience, try_join_all(runs));
+    if barrier.is_waited_for() {
+        tokio::time::timeout(patience, reached).await.map_err(|_| Halt::Failed(late(job, patience)))??;
+    } else {
+        reached.await?;
     }
     if job.cancelled() {
         return Err(Halt::Cancelled);
     }
     // What the switch rests on is looked at once more: a reader must not see a position go back.
     for worker in workers {
-        let (live, new) = (target(worker).map(|(position, _)| position), worker.generation().applied());
+        let live = node.live_generation(worker.at()).map(|live| live.applied());
+        let new = worker.generation().applied();
         if live != Some(new) {
             let live = live.map_or("gone".to_owned(), |live| live.to_string());
             return Err(Halt::Failed(format!(
@@ -147,6 +129,11 @@ async fn at_the_barrier(
             )));
         }
     }
+    decide(node, job, workers).await
+}
+
+/// The one durable write.
+async fn decide(node: &Arc<NodeShared>, job: &Arc<Job>, workers: &[Worker]) -> Result<(), Halt> {
     let switches: Vec<Switch> =
         workers.iter().map(|worker| Switch { at: worker.at().clone(), to: worker.generation().number() }).collect();
     let at = now();
@@ -162,26 +149,6 @@ async fn at_the_barrier(
     Ok(())
 }
 
-/// Stops the live partitions of a topic in good order; they are then at one exact position each, where the readers stand
-/// that they give back. That position need not be durable.
-async fn stop(node: &NodeShared, topic: &TopicShared) -> Result<Vec<Box<dyn Reader>>, Halt> {
-    if topic.serving().mode != Mode::Running {
-        return Ok(Vec::new());
-    }
-    let (reply, answer) = oneshot::channel();
-    let message = SupervisorMessage::StopTopic { name: topic.name().to_owned(), within: STOP_WITHIN, reply };
-    // A supervisor that is gone drops the reply.
-    let _ = node.parts.supervisor.cast(message);
-    let mut readers = Vec::new();
-    for stopped in answer.await.map_err(|_| Halt::Stopping)? {
-        if let Err(problem) = stopped.durable {
-            return Err(Halt::Failed(format!("{}: live could not be stopped for the cut-over: {problem}", stopped.at)));
-        }
-        readers.extend(stopped.reader);
-    }
-    Ok(readers)
-}
-
 /// Makes durable where the generations stand that were replaced, so that a rollback begins there. What a crash takes back
 /// before that, the rollback reads again.
 async fn keep(replaced: Arc<Serving>) {
@@ -190,66 +157,47 @@ async fn keep(replaced: Arc<Serving>) {
     }
 }
 
-/// Brings one rebuild to where live stands, and compares the two where they must be equal.
-async fn reach(
-    worker: &Worker,
-    position: Position,
-    arrival: Arrival,
+/// What the last stretch of one rebuild has to come to.
+struct Reach {
     live: Arc<Generation>,
+    arrival: Arrival,
+    /// Somebody may make live durable meanwhile.
+    may_be_flushed: bool,
+    /// The two must be equal.
     same: bool,
-) -> Result<(), Halt> {
-    let new = worker.generation().clone();
-    let mut end = worker.run_to(position, arrival).await?;
-    if end == RunEnd::Reached && new.durable() < live.durable() {
-        // Live was flushed a moment ago. What was once seen as durable is not to be taken back by a crash.
-        end = worker.run_to(position, Arrival::Durable).await?;
-    }
-    if end == RunEnd::Stopped {
-        return Err(Halt::Stopping);
-    }
-    if !same {
-        return Ok(());
-    }
-    let at = worker.at().clone();
-    let compared = tokio::task::spawn_blocking(move || unequal(&at, &live, &new)).await;
-    match compared.map_err(|error| Halt::Failed(format!("the comparison failed: {error}")))?? {
-        None => Ok(()),
-        Some(view) => Err(Halt::Void(differs_all_the_same(&view))),
+}
+
+impl Reach {
+    /// Brings one rebuild to where live stands, and compares the two where they must be equal.
+    async fn reach(self, worker: &Worker) -> Result<(), Halt> {
+        let (live, new, at) = (self.live, worker.generation().clone(), worker.at().clone());
+        let position: Position = live.applied();
+        if worker.run_to(position, self.arrival).await? == RunEnd::Stopped {
+            return Err(Halt::Stopping);
+        }
+        let compare = move || -> Result<_, state::Error> {
+            if self.may_be_flushed || new.durable() < live.durable() {
+                // What was once seen as durable is not to be taken back by a crash, and live can come no further.
+                new.flush()?;
+            }
+            if self.same { unequal(&at, &live, &new) } else { Ok(None) }
+        };
+        let compared = tokio::task::spawn_blocking(compare).await;
+        match compared.map_err(|error| Halt::Failed(format!("the comparison failed: {error}")))?? {
+            None => Ok(()),
+            Some(view) => Err(Halt::Void(differs_all_the_same(&view))),
+        }
     }
 }
 
-/// The first view whose digests differ.
-fn unequal(at: &TopicPartition, live: &Generation, new: &Generation) -> Result<Option<ViewVerdict>, state::Error> {
-    let (still, built) = (live.snapshot_read(), new.snapshot_read());
-    for view in live.views() {
-        let Some(tag) = tag_of(new, &view.name) else { continue };
-        let (before, after) = (still.totals(view.tag)?, built.totals(tag)?);
-        if before.digest == after.digest && before.rows == after.rows {
-            continue;
-        }
-        let found = differences(at.partition, (&still, view.tag), (&built, tag), true, 10)?;
-        let counts = found.counts;
-        if found.excused && counts.different() == 0 {
-            continue;
-        }
-        return Ok(Some(ViewVerdict {
-            topic: at.topic.to_string(),
-            view: view.name.clone(),
-            change: DefinitionChange::Same,
-            live_digest: format!("{:032x}", before.digest),
-            new_digest: format!("{:032x}", after.digest),
-            added: counts.added,
-            removed: counts.removed,
-            changed: counts.changed,
-            unchanged: counts.unchanged,
-            samples: found.samples,
-        }));
-    }
-    Ok(None)
+/// The words for a rebuild that has not come to where live stands while others waited for it.
+fn late(job: &Job, patience: Duration) -> String {
+    format!(
+        "live stood still for {patience:?} and the last records were not folded yet, so the cut-over was given up, and \
+         live goes on: a fold that hangs, or a busy machine. `segno replay resume {}` tries again",
+        job.id()
+    )
 }
-
-/// What serves a topic next, to be started.
-type Next = (Arc<TopicShared>, Arc<Serving>);
 
 /// Puts the new generations in the place of the old ones, of all topics at once.
 fn switch_readers(record: &JobRecord, topics: &[Arc<TopicShared>], workers: &[Worker]) -> Result<Vec<Next>, String> {
@@ -268,70 +216,4 @@ fn switch_readers(record: &JobRecord, topics: &[Arc<TopicShared>], workers: &[Wo
     }
     TopicShared::switch_all(&next);
     Ok(next)
-}
-
-/// The old generations of what was stopped, where they stand.
-fn as_it_was(topics: &[Arc<TopicShared>]) -> Vec<Next> {
-    let mut next = Vec::with_capacity(topics.len());
-    for topic in topics {
-        let old = topic.serving();
-        if old.mode != Mode::Running {
-            continue;
-        }
-        let (definitions, pending) = (old.definitions.clone(), old.pending.clone());
-        let serving = Serving::new(&topic.parts, definitions, old.generations(), Mode::Running, pending);
-        next.push((topic.clone(), Arc::new(serving)));
-    }
-    TopicShared::switch_all(&next);
-    next
-}
-
-/// Starts them all; one that cannot be started does not keep the others from it. Answers the first reason.
-async fn begin_all(node: &Arc<NodeShared>, next: Vec<Next>, mut readers: Readers) -> Result<(), String> {
-    let mut begun = Ok(());
-    for (topic, serving) in next {
-        let readers = readers.remove(topic.name()).unwrap_or_default();
-        begun = begun.and(begin(node, &topic, &serving, readers).await);
-    }
-    begun
-}
-
-/// Starts the actors of a topic, unless the node stops: then the next start does.
-async fn begin(
-    node: &Arc<NodeShared>,
-    topic: &Arc<TopicShared>,
-    serving: &Arc<Serving>,
-    readers: Vec<Box<dyn Reader>>,
-) -> Result<(), String> {
-    if serving.mode != Mode::Running || node.stopping() {
-        return Ok(());
-    }
-    let generations = serving.generations();
-    let readers = match fit(&readers, &generations) {
-        true => readers,
-        false => {
-            let (log, name, prefetch) = (node.parts.log.clone(), topic.name().to_owned(), topic.parts.flow.prefetch);
-            let open = move || {
-                drop(readers);
-                opening::readers(&*log, &name, &generations, prefetch)
-            };
-            let opened = tokio::task::spawn_blocking(open).await;
-            opened.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?
-        }
-    };
-    let start = serving.start(&topic.parts, readers, &node.parts.failed);
-    let (reply, answer) = oneshot::channel();
-    // A supervisor that is gone drops the reply.
-    let _ = node.parts.supervisor.cast(SupervisorMessage::StartTopic { start, reply });
-    answer.await.map_err(|_| "the node's supervisor is gone".to_owned())??;
-    topic.begin_flushing();
-    Ok(())
-}
-
-/// Whether the readers are those that the generations need: one for each, in their order, each where its generation
-/// stands.
-fn fit(readers: &[Box<dyn Reader>], generations: &[Arc<Generation>]) -> bool {
-    let positions = readers.iter().map(|reader| (reader.partition(), reader.position()));
-    let needed = generations.iter().map(|generation| (generation.at().partition, generation.applied()));
-    positions.eq(needed)
 }

@@ -42,6 +42,8 @@ pub enum Halt {
     Failed(String),
     /// The same, and what was built is not to be gone on with.
     Void(String),
+    /// Whether it has cut over only the next start can tell: says why.
+    Unknown(String),
 }
 
 impl From<Fatal> for Halt {
@@ -52,7 +54,10 @@ impl From<Fatal> for Halt {
 
 impl From<state::Error> for Halt {
     fn from(error: state::Error) -> Self {
-        Halt::Failed(error.to_string())
+        match error {
+            state::Error::Undecided { .. } => Halt::Unknown(error.to_string()),
+            error => Halt::Failed(error.to_string()),
+        }
     }
 }
 
@@ -92,6 +97,10 @@ pub async fn drive(node: Arc<NodeShared>, driver: Driver) {
             Ok(())
         }
         Err(Halt::Stopping) => Ok(()),
+        Err(Halt::Unknown(reason)) => {
+            tracing::error!(job = id, reason, "the node has to be started again");
+            Ok(())
+        }
         Err(Halt::Cancelled) => {
             build::discard(store, job);
             tracing::info!(job = id, "cancelled; live is as it was");
@@ -244,5 +253,18 @@ async fn wait_for_yes(
         catch_up(node, job, workers, Arrival::Committed).await?;
         // A timeout is the usual end.
         let _ = tokio::time::timeout(KEEP_UP, prodded).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_that_could_not_be_written_is_not_taken_for_one_that_was_not_made() {
+        let (path, reason) = ("control".into(), "no space left".to_owned());
+        assert!(matches!(Halt::from(state::Error::Undecided { path, reason }), Halt::Unknown(_)));
+        let at = crate::position::TopicPartition::new("t", 0);
+        assert!(matches!(Halt::from(state::Error::NoGeneration { at }), Halt::Failed(_)));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::jobs::Jobs;
 use super::record::{JobRecord, ShadowRecord};
-use super::words::{Base, JobKind, PartitionReplay, ReplayError};
+use super::words::{Base, JobKind, ReplayError};
 use crate::state::Store;
 
 /// Whether the job would still come to something right. [`ReplayError::NotNow`] when it never will: live is another
@@ -36,20 +36,18 @@ pub fn check(store: &Store, record: &JobRecord) -> Result<(), ReplayError> {
 
 /// The snapshot that a generation is yet to be made of.
 fn needs(record: &JobRecord, shadow: &ShadowRecord) -> Option<u64> {
-    match (shadow.generation, partition(record, shadow)?.base) {
+    match (shadow.generation, record.planned(shadow)?.base) {
         (None, Base::Snapshot { snapshot, .. }) => Some(snapshot),
         _ => None,
     }
 }
 
-/// What was planned for a generation.
-pub fn partition<'a>(record: &'a JobRecord, shadow: &ShadowRecord) -> Option<&'a PartitionReplay> {
-    let topic = record.plan.topics.iter().find(|topic| topic.topic == shadow.topic)?;
-    topic.partitions.iter().find(|partition| partition.partition == shadow.partition)
-}
-
-/// The job under way that is yet to take rows from the snapshot. The answer holds while `NodeShared::alone` is held.
+/// The job under way that is yet to take rows from the snapshot, or may be. The answer holds while `NodeShared::alone` is
+/// held.
 pub fn held_by(jobs: &Jobs, snapshot: u64) -> Option<u64> {
+    if let Some(id) = jobs.unread() {
+        return Some(id);
+    }
     let record = jobs.under_way()?.record();
     record.shadows.iter().any(|shadow| needs(&record, shadow) == Some(snapshot)).then_some(record.id)
 }

@@ -1,5 +1,6 @@
 //! The jobs of a node: begun, and found again after a start.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::build;
@@ -16,24 +17,53 @@ use crate::state::{self, Store};
 
 /// All jobs that the control store knows, the oldest first.
 #[derive(Default)]
-pub struct Jobs(Mutex<Vec<Arc<Job>>>);
+pub struct Jobs {
+    known: Mutex<Vec<Arc<Job>>>,
+    /// A job that is not over and whose record cannot be read, and why. As long as there is one, nothing that it may need
+    /// is removed, and no other begins.
+    unread: Option<(u64, String)>,
+}
 
 impl Jobs {
     /// Reads the records. One that cannot be read is left alone, and told.
     pub fn load(store: &Store) -> Result<Jobs, state::Error> {
-        let mut jobs = Vec::new();
+        let (mut jobs, mut unread) = (Vec::new(), None);
         for (id, stored) in store.jobs()? {
             match JobRecord::decode(&stored) {
                 Ok(record) => jobs.push(Arc::new(Job::new(record))),
-                Err(why) => tracing::warn!(job = id, why, "the record of a replay cannot be read; it is left alone"),
+                Err(why) => {
+                    tracing::warn!(job = id, why, "the record of a replay cannot be read; it is left alone");
+                    if !JobRecord::is_over(&stored) {
+                        unread = Some((id, why));
+                    }
+                }
             }
         }
         jobs.sort_by_key(|job| job.id());
-        Ok(Jobs(Mutex::new(jobs)))
+        Ok(Jobs { known: Mutex::new(jobs), unread })
     }
 
     fn locked(&self) -> MutexGuard<'_, Vec<Arc<Job>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The job that is not over and of which nothing is known but its number.
+    pub fn unread(&self) -> Option<u64> {
+        self.unread.as_ref().map(|(id, _)| *id)
+    }
+
+    /// Refuses what would get in the way of a job of which nothing is known.
+    fn all_read(&self) -> Result<(), ReplayError> {
+        let Some((id, why)) = &self.unread else { return Ok(()) };
+        Err(ReplayError::NotNow(format!(
+            "job {id} is not over, and its record cannot be read: {why}. Start the program that has written it, and wait \
+             for the job or cancel it there"
+        )))
+    }
+
+    /// Removes the generations that nothing needs any more, if that can be told. Answers the directories that are gone.
+    pub fn sweep(&self, store: &Store) -> Result<Vec<PathBuf>, state::Error> {
+        if self.unread.is_some() { Ok(Vec::new()) } else { store.sweep(&self.generations()) }
     }
 
     /// The newest first.
@@ -46,7 +76,12 @@ impl Jobs {
         let jobs = self.all();
         match id {
             None => jobs.first().cloned().ok_or(ReplayError::NoJob),
-            Some(id) => jobs.into_iter().find(|job| job.id() == id).ok_or(ReplayError::NoSuchJob { id }),
+            Some(id) => {
+                if self.unread() == Some(id) {
+                    self.all_read()?;
+                }
+                jobs.into_iter().find(|job| job.id() == id).ok_or(ReplayError::NoSuchJob { id })
+            }
         }
     }
 
@@ -56,7 +91,7 @@ impl Jobs {
     }
 
     /// Generations that belong to a job and are not to be swept away.
-    pub fn generations(&self) -> Vec<(TopicPartition, u64)> {
+    fn generations(&self) -> Vec<(TopicPartition, u64)> {
         let mut kept = Vec::new();
         for job in self.all() {
             let record = job.record();
@@ -102,22 +137,27 @@ impl NodeShared {
             self.drive(job);
             return;
         }
-        let changed: Vec<_> = self.topics.iter().filter(|topic| !topic.serving().pending.is_empty()).cloned().collect();
+        let changed = self.topics.iter().filter(|topic| !topic.serving().pending.is_empty());
+        let names =
+            |topics: &[&Arc<TopicShared>]| topics.iter().map(|topic| topic.name().to_owned()).collect::<Vec<_>>();
+        let (declined, changed): (Vec<_>, Vec<_>) = match self.parts.replay.on_change {
+            OnChange::Wait => (Vec::new(), changed.collect()),
+            OnChange::Replay => changed.partition(|topic| self.declined(topic)),
+        };
+        if !declined.is_empty() {
+            tracing::warn!(
+                topics = names(&declined).join(", "),
+                "these definitions were rolled back before and are not built again by themselves; `segno replay` does it"
+            );
+        }
         if changed.is_empty() {
             return;
         }
-        let names: Vec<String> = changed.iter().map(|topic| topic.name().to_owned()).collect();
+        let names = names(&changed);
         if self.parts.replay.on_change == OnChange::Wait {
             tracing::warn!(
                 topics = names.join(", "),
                 "definitions have changed: live goes on as it was made until `segno replay --from <time>` has built the new rows"
-            );
-            return;
-        }
-        if self.declined(&changed) {
-            tracing::warn!(
-                topics = names.join(", "),
-                "these definitions were rolled back before and are not built again by themselves; `segno replay` does it"
             );
             return;
         }
@@ -136,16 +176,12 @@ impl NodeShared {
         });
     }
 
-    /// An operator has rolled back from exactly these definitions.
-    fn declined(&self, changed: &[Arc<TopicShared>]) -> bool {
-        let newest = self.jobs.all().into_iter().find(|job| job.phase() == Phase::Done);
-        let Some(record) = newest.map(|job| job.record()).filter(|record| record.kind == JobKind::Rollback) else {
-            return false;
-        };
-        changed.iter().any(|topic| {
-            let wanted = texts(&topic.parts.wanted);
-            record.topic(topic.name()).is_some_and(|rolled_back| rolled_back.live == wanted)
-        })
+    /// An operator has rolled back from exactly the topic's definitions, and nothing has cut over in it since.
+    fn declined(&self, topic: &TopicShared) -> bool {
+        let wanted = texts(&topic.parts.wanted);
+        let done = self.jobs.all().into_iter().map(|job| job.record()).filter(|record| record.phase == Phase::Done);
+        let mut of_it = done.filter_map(|record| Some((record.kind, record.topic(topic.name())?.live.clone())));
+        of_it.next().is_some_and(|(kind, replaced)| kind == JobKind::Rollback && replaced == wanted)
     }
 
     /// Plans and begins a replay.
@@ -206,6 +242,7 @@ impl NodeShared {
         if self.stopping() {
             return Err(ReplayError::Stopping);
         }
+        self.jobs.all_read()?;
         match self.jobs.under_way().filter(|job| Some(job.id()) != id) {
             Some(job) => Err(ReplayError::Busy { id: job.id(), phase: job.phase() }),
             None => Ok(()),
@@ -227,14 +264,13 @@ fn record_of(node: &NodeShared, plan: ReplayPlan, id: u64, kind: JobKind) -> Job
         let live = serving.views.iter().map(ViewText::from).collect();
         topics.push(TopicRecord { topic: topic.topic.clone(), new: texts(&shared.parts.wanted), live });
         for partition in &topic.partitions {
-            let live = node.live_generation(&TopicPartition::new(&*topic.topic, partition.partition.0));
             shadows.push(ShadowRecord {
                 topic: topic.topic.clone(),
                 partition: partition.partition,
                 generation: None,
                 from: partition.from,
                 target: partition.live,
-                live: live.map(|live| live.number()).unwrap_or_default(),
+                live: partition.live_generation,
             });
         }
     }

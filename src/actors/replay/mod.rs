@@ -7,15 +7,18 @@
 //!   [`footing`]: what a job stands on.
 //! * [`drive`]: from phase to phase. [`build`]: makes the new generations. [`worker`], [`rebuild`], [`gate`]: fill them.
 //!   [`governor`]: holds them back for live's sake.
-//! * [`verify`]: compares with live. [`cutover`]: switches. [`rollback`]: the way back.
+//! * [`verify`]: compares with live; `differences`: row by row. [`cutover`]: switches; `barrier`: live meanwhile.
+//!   [`rollback`]: the way back.
 //! * [`snapshots`]: when they are taken and thrown away. [`admin`]: answers the operator.
 
 mod actions;
 pub mod admin;
+mod barrier;
 mod base;
 pub mod build;
 pub mod cut;
 pub mod cutover;
+mod differences;
 mod disk;
 pub mod drive;
 pub mod footing;

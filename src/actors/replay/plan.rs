@@ -51,6 +51,8 @@ pub struct TopicContext {
 pub struct LivePartition {
     pub identity: Identity,
     pub number: u64,
+    /// The generations that it was made of by snapshots, each with the position up to which the two have one past.
+    pub ancestors: Vec<(u64, Position)>,
     /// What is applied.
     pub position: Position,
     pub lineage: Lineage,
@@ -280,7 +282,9 @@ fn planned(
         base,
         from,
         base_time: time,
+        base_generation: part.map(|part| part.generation),
         live: live.position,
+        live_generation: live.number,
         records: volume.records,
         bytes: volume.bytes,
     };

@@ -59,9 +59,17 @@ pub enum Arrival {
     /// It is committed, and made durable by epochs only: another run follows, and each flush is a wait for the disk, which
     /// live shares. The run gives way to live.
     Committed,
-    /// It is committed, and not flushed: live stands still meanwhile. What is not durable the log has, as for live. The
-    /// run has live's priority.
+    /// It is committed, and not flushed: live stands still meanwhile. What is not durable the log has, as for live. What
+    /// waits stays waiting: it is stored, and whoever goes on with the generation goes on with it. The run has live's
+    /// priority.
     AtOnce,
+}
+
+impl Arrival {
+    /// Whether events that wait are tried again. Where live stands still, nobody waits for pauses between attempts.
+    fn tries_what_waits(self) -> bool {
+        self != Arrival::AtOnce
+    }
 }
 
 /// The rebuild of one partition.
@@ -90,9 +98,9 @@ impl Rebuild {
         Ok(rebuild)
     }
 
-    /// Applies exactly the records below `target`, commits with the position `target`, tries what waits until nothing
-    /// does, and makes all of it durable if that is how it is to arrive. Blocks. What the reader gave beyond the target is
-    /// kept for the next run.
+    /// Applies exactly the records below `target`, commits with the position `target`, and, as it is to arrive, tries
+    /// what waits until nothing does and makes all of it durable. Blocks. What the reader gave beyond the target is kept
+    /// for the next run.
     ///
     /// A target that the log has not reached yet is waited for. After an error nothing is lost that was committed, and
     /// another run may be tried.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::words::{JobKind, Phase, ReplayPlan, Verification};
+use super::words::{Base, JobKind, PartitionReplay, Phase, ReplayPlan, Verification};
 use crate::position::{PartitionId, Position, Timestamp, TopicPartition};
 use crate::state::ViewIdent;
 
@@ -108,7 +108,37 @@ impl JobRecord {
         Ok(stored.job)
     }
 
+    /// Whether a record that cannot be read says all the same that the job is over, and needs nothing any more.
+    pub fn is_over(stored: &[u8]) -> bool {
+        let record: Result<serde_json::Value, _> = serde_json::from_slice(stored);
+        let phase = record.ok().and_then(|record| Phase::deserialize(&record["job"]["phase"]).ok());
+        phase.is_some_and(Phase::ended)
+    }
+
     pub fn topic(&self, topic: &str) -> Option<&TopicRecord> {
         self.topics.iter().find(|record| record.topic == topic)
     }
+
+    /// What was planned for a generation.
+    pub fn planned(&self, shadow: &ShadowRecord) -> Option<&PartitionReplay> {
+        let topic = self.plan.topics.iter().find(|topic| topic.topic == shadow.topic)?;
+        topic.partitions.iter().find(|partition| partition.partition == shadow.partition)
+    }
+}
+
+/// The generations that one was made of: the generation of its base, that of the base's own base, and so on, each with
+/// the position of the base. Up to there the two have one past.
+pub fn ancestors(jobs: &[JobRecord], at: &TopicPartition, number: u64) -> Vec<(u64, Position)> {
+    let base = |number: u64| {
+        let made = |job: &&JobRecord| job.kind != JobKind::Rollback;
+        let mut shadows = jobs.iter().filter(made).flat_map(|job| job.shadows.iter().map(move |shadow| (job, shadow)));
+        let (job, shadow) = shadows.find(|(_, shadow)| shadow.generation == Some(number) && shadow.at() == *at)?;
+        let planned = job.planned(shadow)?;
+        match planned.base {
+            // Whatever a record says: a base is older than what is made of it.
+            Base::Snapshot { position, .. } => Some((planned.base_generation.filter(|of| *of < number)?, position)),
+            Base::Genesis | Base::Empty | Base::Previous { .. } => None,
+        }
+    };
+    std::iter::successors(base(number), |(of, _)| base(*of)).collect()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::job::now;
 use super::record::{JobRecord, ShadowRecord, TopicRecord};
+use super::standing::check_records;
 use super::words::{
     Base, BaseChoice, DefinitionChange, JobKind, PartitionReplay, Phase, ReplayError, ReplayPlan, ReplayRequest,
     TopicReplay, ViewReplay,
@@ -12,7 +13,7 @@ use super::words::{
 use crate::actors::node::NodeShared;
 use crate::actors::opening;
 use crate::position::{Position, TopicPartition};
-use crate::state::{LiveInfo, ViewIdent};
+use crate::state::{Fingerprint, LiveInfo, ViewIdent};
 
 /// The record of a job that undoes `of`, which has cut over. Asks the log; blocks.
 pub fn plan(node: &NodeShared, of: &JobRecord, id: u64) -> Result<JobRecord, ReplayError> {
@@ -29,10 +30,10 @@ pub fn plan(node: &NodeShared, of: &JobRecord, id: u64) -> Result<JobRecord, Rep
             let at = shadow.at();
             let info = store.live(&at).map_err(|error| failed(error.to_string()))?;
             let previous = previous(of, shadow, info)?;
-            let live = node.live_generation(&at).map_or(Position::ZERO, |live| live.applied());
+            let live = node.live_generation(&at).map_or((Position::ZERO, None), |live| (live.applied(), live.last()));
             let ends = log.watermarks(&at).map_err(|error| failed(error.to_string()))?;
             // Where the previous generation stopped is where the cut-over was: at its own applied position.
-            let from = position_of(node, of, shadow, previous)?;
+            let (from, last) = standing_of(node, of, shadow, previous)?;
             if ends.start > from {
                 return Err(ReplayError::Refused(format!(
                     "{at}: the previous generation stands at {from}, and the log begins at {}: retention has removed {} \
@@ -42,6 +43,11 @@ pub fn plan(node: &NodeShared, of: &JobRecord, id: u64) -> Result<JobRecord, Rep
                     from.lag_to(ends.start)
                 )));
             }
+            // The topic may have been created anew while the node runs.
+            for stands in [live, (from, last)] {
+                check_records(&**log, &at, stands, (ends.start, ends.end))?;
+            }
+            let (live, _) = live;
             let span = from.lag_to(live);
             records += span;
             partitions.push(PartitionReplay {
@@ -53,7 +59,9 @@ pub fn plan(node: &NodeShared, of: &JobRecord, id: u64) -> Result<JobRecord, Rep
                 base: Base::Previous { generation: previous },
                 from,
                 base_time: None,
+                base_generation: None,
                 live,
+                live_generation: shadow.generation.unwrap_or_default(),
                 records: span,
                 bytes: None,
             });
@@ -134,8 +142,13 @@ fn previous(of: &JobRecord, shadow: &ShadowRecord, live: Option<LiveInfo>) -> Re
     }
 }
 
-/// Where a generation stands that is not live.
-fn position_of(node: &NodeShared, of: &JobRecord, shadow: &ShadowRecord, number: u64) -> Result<Position, ReplayError> {
+/// Where a generation stands that is not live, and after which record.
+fn standing_of(
+    node: &NodeShared,
+    of: &JobRecord,
+    shadow: &ShadowRecord,
+    number: u64,
+) -> Result<(Position, Option<Fingerprint>), ReplayError> {
     let failed = |error: String| ReplayError::Failed(error);
     let info = node.parts.log.topic(&shadow.topic).map_err(|error| failed(error.to_string()))?;
     let identity = opening::identity(&info, shadow.partition.0);
@@ -143,7 +156,7 @@ fn position_of(node: &NodeShared, of: &JobRecord, shadow: &ShadowRecord, number:
     let idents: Vec<ViewIdent> = texts.iter().map(ViewIdent::from).collect();
     let found = node.parts.store.open_numbered(&identity, number, &idents);
     match found.map_err(|error| failed(error.to_string()))? {
-        Some(generation) => Ok(generation.applied()),
+        Some(generation) => Ok((generation.applied(), generation.last())),
         None => Err(ReplayError::Refused(format!("{}: generation {number} is not there any more", shadow.at()))),
     }
 }
@@ -166,7 +179,7 @@ fn reversed(view: &ViewReplay) -> ViewReplay {
 /// still being read goes the next time.
 pub async fn sweep(node: &Arc<NodeShared>) {
     let sweeping = node.clone();
-    let swept = tokio::task::spawn_blocking(move || sweeping.parts.store.sweep(&sweeping.jobs.generations())).await;
+    let swept = tokio::task::spawn_blocking(move || sweeping.jobs.sweep(&sweeping.parts.store)).await;
     if let Ok(Err(error)) = swept {
         tracing::warn!(%error, "generations that nothing needs any more could not be removed; the next look tries again");
     }
@@ -177,7 +190,7 @@ pub async fn let_go(node: &Arc<NodeShared>) {
     let looking = node.clone();
     let look = move || {
         let _alone = looking.alone();
-        if looking.job_under_way().is_some() {
+        if looking.job_under_way().is_some() || looking.jobs.unread().is_some() {
             return false;
         }
         let partitions = looking.topics.iter().flat_map(|topic| topic.serving().generations());

@@ -91,12 +91,16 @@ pub async fn take(
     topic: &Arc<TopicShared>,
     why: &'static str,
 ) -> Result<Snapshot, ReplayError> {
+    // It makes live durable first. Asked for what serves only then, for a cut-over may have been waited for.
+    let flushing = topic.flushing().await;
     let (taking, generations) = (node.clone(), topic.serving().generations());
     let options = &node.parts.snapshots;
     let keep = Keep { keep: options.keep, daily: options.keep_daily, ..Keep::default() };
     let name = topic.name().to_owned();
     let taken = tokio::task::spawn_blocking(move || {
-        let snapshot = taking.parts.store.take_snapshot(&generations, why, now())?;
+        let snapshot = taking.parts.store.take_snapshot(&generations, why, now());
+        drop(flushing);
+        let snapshot = snapshot?;
         thin_out(&taking, &name, &keep)?;
         Ok::<_, state::Error>(snapshot)
     });
@@ -106,22 +110,22 @@ pub async fn take(
     Ok(snapshot)
 }
 
-/// Removes the snapshots of a topic that the policy does not keep. One that an operator has taken is his to delete, and
+/// Removes the snapshots of a topic that the policy does not keep. One that an operator has asked for is his to delete, and
 /// one that a job or a question still needs goes the next time.
 fn thin_out(node: &NodeShared, topic: &str, keep: &Keep) -> Result<(), state::Error> {
     let store = &node.parts.store;
     let snapshots = store.snapshots()?;
     let own =
-        |snapshot: &&Snapshot| snapshot.topic == topic && snapshot.damaged.is_none() && snapshot.why != "operator";
+        |snapshot: &&Snapshot| snapshot.topic == topic && snapshot.damaged.is_none() && snapshot.why != state::OPERATOR;
     let listed: Vec<_> = snapshots.iter().filter(own).map(|one| (one.id, one.taken, token(one))).collect();
     for id in prune(&listed, now(), keep) {
         let _alone = node.alone();
         if footing::held_by(&node.jobs, id).is_some() {
             continue;
         }
-        match store.delete_snapshot(id) {
-            Ok(()) => tracing::debug!(topic, snapshot = id, "snapshot pruned"),
-            Err(state::Error::SnapshotInUse { .. } | state::Error::NoSnapshot { .. }) => {}
+        match store.prune_snapshot(id) {
+            Ok(true) => tracing::debug!(topic, snapshot = id, "snapshot pruned"),
+            Ok(false) | Err(state::Error::SnapshotInUse { .. } | state::Error::NoSnapshot { .. }) => {}
             Err(error) => return Err(error),
         }
     }

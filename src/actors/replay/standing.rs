@@ -4,7 +4,8 @@ use super::cut::{Cut, log_failed};
 use super::plan::{LivePartition, PlanContext, TopicContext};
 use super::words::{ReplayError, ReplayRequest};
 use crate::actors::opening::look_back;
-use crate::state::{self, Identity};
+use crate::position::{Position, TopicPartition};
+use crate::state::{self, Fingerprint, Identity};
 use crate::streams::Log;
 
 fn refused(why: &state::Error) -> ReplayError {
@@ -33,15 +34,23 @@ pub(super) fn check_identity(topic: &TopicContext, cluster: &str, partitions: u3
 
 /// Live could still go on from where it is: the topic may have been created anew while the node runs.
 pub(super) fn check_live(log: &dyn Log, live: &LivePartition, cut: &Cut) -> Result<(), ReplayError> {
-    let (at, position) = (&live.identity.at, live.position);
-    let Cut { log_start: start, log_end: end, .. } = *cut;
+    check_records(log, &live.identity.at, (live.position, live.last), (cut.log_start, cut.log_end))
+}
+
+/// A generation that stands at `position`, after the record `last`, could go on from there in the log as it is now.
+pub(super) fn check_records(
+    log: &dyn Log,
+    at: &TopicPartition,
+    (position, last): (Position, Option<Fingerprint>),
+    (start, end): (Position, Position),
+) -> Result<(), ReplayError> {
     if end < position {
         return Err(refused(&state::Error::LogBehind { at: at.clone(), position, end }));
     }
     if position < start {
         return Err(refused(&state::Error::RetentionPassed { at: at.clone(), position, start }));
     }
-    let Some(stored) = live.last else { return Ok(()) };
+    let Some(stored) = last else { return Ok(()) };
     match look_back(log, at, &stored, start, end).map_err(|source| log_failed(&at.topic, &source))? {
         Some(found) if found != stored => Err(refused(&state::Error::RecordChanged { at: at.clone(), stored, found })),
         _ => Ok(()),

@@ -7,23 +7,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use serde_json::Value;
-
+use super::differences::{SAMPLES, differences, differs_all_the_same, tag_of};
 use super::drive::Halt;
 use super::job::Job;
 use super::rebuild::{Arrival, Rebuild, RunEnd};
 use super::record::JobRecord;
-use super::words::{DefinitionChange, Difference, FieldDifference, JobKind, TopicReplay, Verification, ViewVerdict};
+use super::words::{DefinitionChange, Difference, JobKind, TopicReplay, Verification, ViewVerdict};
 use super::worker::Worker;
 use crate::actors::node::NodeShared;
 use crate::actors::serving::Mode;
-use crate::position::{Offset, PartitionId, Position, PositionVector, TopicPartition};
-use crate::state::{self, Compared as Counts, Generation, Held, ReadView, Standing, StoredRow, ViewTag};
+use crate::position::{PartitionId, Position, PositionVector, TopicPartition};
+use crate::state::{self, Compared as Counts, Generation};
 use crate::streams::Log;
+use futures_util::future::join_all;
 
-/// Differences that are kept of one view.
-const SAMPLES: usize = 50;
 /// How long to wait for a live that has to come up to the base.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -176,25 +173,6 @@ fn empty_verdict(topic: &str, view: &Verdict) -> ViewVerdict {
     }
 }
 
-/// The words for rows that are not the same though nothing has changed.
-pub fn differs_all_the_same(view: &ViewVerdict) -> String {
-    let first: Vec<String> =
-        view.samples.iter().take(3).map(|row| format!("partition {} key \"{}\"", row.partition, row.key)).collect();
-    format!(
-        "topic `{}`, view `{}`: the same definitions gave other rows ({} added, {} removed, {} changed; first: {}), so \
-         there is no cut-over. Either a fold is not pure (a clock, random numbers, the order of a HashMap), or the code of \
-         a Rust view or a policy was changed without raising the view's version (raise it, and this becomes a change that \
-         can be looked at and approved), or live's rows are damaged (`segno verify` tells). `segno replay diff` shows the \
-         rows",
-        view.topic,
-        view.view,
-        view.added,
-        view.removed,
-        view.changed,
-        first.join(", "),
-    )
-}
-
 /// Compares one partition, waiting for live where that has to come up first.
 async fn compare(
     node: Arc<NodeShared>,
@@ -296,77 +274,4 @@ fn at_one_position(
         views.push(verdict);
     }
     Ok(Answer::Compared(PartitionVerdict { position, same_history: same_history(live, new), views }))
-}
-
-/// The view's number in a generation, if it has the view.
-pub fn tag_of(generation: &Generation, view: &str) -> Option<ViewTag> {
-    generation.views().iter().find(|stored| stored.name == view).map(|stored| stored.tag)
-}
-
-/// What two generations of a partition hold differently in one view.
-pub struct Found {
-    pub counts: Counts,
-    pub samples: Vec<Difference>,
-    /// Rows were counted as the same although live has yet to apply an event of theirs.
-    pub excused: bool,
-}
-
-/// Compares one view of `live` with one of `new`. With `exact`, rows for which live still tries an event again are
-/// taken as the same: the rebuild has tried until it was done, and live will.
-pub fn differences(
-    partition: PartitionId,
-    (live, live_tag): (&ReadView<'_>, ViewTag),
-    (new, new_tag): (&ReadView<'_>, ViewTag),
-    exact: bool,
-    most: usize,
-) -> Result<Found, state::Error> {
-    let waits = exact && live.totals(live_tag)?.books.waiting > 0;
-    let (mut samples, mut excused) = (Vec::new(), Counts::default());
-    let mut counts = state::compare(live, live_tag, new, new_tag, exact, &mut |key, before, after| {
-        let waiting = |held: &Held| held.standing == Standing::Waiting;
-        if waits && live.held_of(live_tag, key, Offset(0), 1)?.first().is_some_and(waiting) {
-            match (before, after) {
-                (None, _) => excused.added += 1,
-                (_, None) => excused.removed += 1,
-                _ => excused.changed += 1,
-            }
-        } else if samples.len() < most {
-            samples.push(difference(partition, key, before, after));
-        }
-        Ok(())
-    })?;
-    counts.added -= excused.added;
-    counts.removed -= excused.removed;
-    counts.changed -= excused.changed;
-    counts.unchanged += excused.different();
-    Ok(Found { counts, samples, excused: excused.different() > 0 })
-}
-
-/// A row that differs, for people.
-pub fn difference(
-    partition: PartitionId,
-    key: &[u8],
-    live: Option<StoredRow<'_>>,
-    new: Option<StoredRow<'_>>,
-) -> Difference {
-    let value = |row: Option<StoredRow<'_>>| {
-        row.map(|row| {
-            let text = || Value::String(row.json.escape_ascii().to_string());
-            serde_json::from_slice(row.json).unwrap_or_else(|_| text())
-        })
-    };
-    let (live, new) = (value(live), value(new));
-    let mut fields = Vec::new();
-    if let (Some(Value::Object(live)), Some(Value::Object(new))) = (&live, &new) {
-        let mut names: Vec<&String> = live.keys().chain(new.keys().filter(|name| !live.contains_key(*name))).collect();
-        names.sort();
-        for name in names {
-            if live.get(name) != new.get(name) {
-                let (live, new) = (live.get(name).cloned(), new.get(name).cloned());
-                fields.push(FieldDifference { field: name.clone(), live, new });
-            }
-        }
-    }
-    let key = std::str::from_utf8(key).map_or_else(|_| key.escape_ascii().to_string(), str::to_owned);
-    Difference { partition, key, live, new, fields }
 }

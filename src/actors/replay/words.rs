@@ -165,8 +165,14 @@ pub struct PartitionReplay {
     pub from: Position,
     /// The timestamp of the last record in the base.
     pub base_time: Option<Timestamp>,
+    /// The generation that the base is a snapshot of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_generation: Option<u64>,
     /// Where live is.
     pub live: Position,
+    /// The generation that is live. What was planned counts only as long as it is.
+    #[serde(default)]
+    pub live_generation: u64,
     pub records: u64,
     pub bytes: Option<u64>,
 }

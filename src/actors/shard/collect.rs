@@ -91,11 +91,15 @@ impl Shard {
         self.unreadable.remove(cell);
         // What is resident is older than what the own shard has committed.
         let hash = crate::actors::residents::key_hash(&cell.key);
-        if let Some(seat) = self.residents.find(hash, &cell.key) {
-            let slot = &mut self.residents.get_mut(seat).slots[cell.view];
-            debug_assert!(!slot.changed, "Once: what is folded and not committed would be lost");
-            *slot = Slot::default();
-            self.load_one(seat, cell.view)?;
+        match self.residents.find(hash, &cell.key) {
+            Some(seat) => {
+                let slot = &mut self.residents.get_mut(seat).slots[cell.view];
+                debug_assert!(!slot.changed, "Once: what is folded and not committed would be lost");
+                *slot = Slot::default();
+                self.load_one(seat, cell.view)?;
+            }
+            // The store may have a row of it now.
+            None => self.complete = false,
         }
         Ok(true)
     }

@@ -31,8 +31,10 @@ pub(super) struct Scan {
 }
 
 impl Travel<'_> {
-    /// Reads `from..to` of one partition. `to` is not beyond the end of the log.
+    /// Reads `from..to` of one partition, but nothing from before the beginning of live's history, which has not seen it.
+    /// `to` is not beyond the end of the log.
     pub(super) fn scan(&self, at: &TopicPartition, from: Position, to: Position) -> Result<Scan, ReplayError> {
+        let from = from.max(self.began(at.partition));
         let mut reader = None;
         if from < to {
             let readers = self.log.readers(&at.topic, &[(at.partition, from)], PREFETCH);

@@ -42,8 +42,9 @@ struct Start {
     /// Only this topic; may be given several times. Without it all of the node.
     #[arg(long = "topic", value_name = "TOPIC")]
     topics: Vec<String>,
-    /// What stands before the cut. auto: the newest compatible snapshot, else the beginning of the log; genesis: the
-    /// beginning of the log; empty: nothing, as if history began at the cut; NUMBER: that snapshot. [default: auto]
+    /// What stands before the cut. auto: the newest compatible snapshot of live's own past, else the beginning of the
+    /// log; genesis: the beginning of the log; empty: nothing, as if history began at the cut; NUMBER: that snapshot.
+    /// [default: auto]
     #[arg(long, value_name = "auto|genesis|empty|NUMBER", value_parser = base)]
     base: Option<BaseChoice>,
     /// Only show what it would do: the cut, the base, what is read, time and disk. Changes nothing.

@@ -66,6 +66,7 @@ impl Inline {
     ) -> Result<Inline, Fatal> {
         let (held, waiting) = held_cells(&setting).map_err(|error| store_failed(&setting.at, &error))?;
         let watched = Watched::default();
+        let nothing_held = held.is_empty() && overran.is_none();
         let mut redrives = Redrives::default();
         if let Some((cell, offset)) = overran {
             redrives.admit(&setting, &watched, cell, Some(offset));
@@ -74,7 +75,8 @@ impl Inline {
             redrives.admit(&setting, &watched, cell, None);
         }
         let mut shard = Shard::new(setting.clone(), watched.progress.clone(), held, suspects);
-        if setting.generation.view_totals().iter().all(|view| view.rows == 0) {
+        // A redrive stores rows of aggregates that are not resident.
+        if nothing_held && setting.generation.view_totals().iter().all(|view| view.rows == 0) {
             shard.begin_complete();
         }
         let position = setting.generation.applied();
@@ -137,7 +139,7 @@ impl Inline {
             }
         }
         self.commit()?;
-        while !self.redrives.is_empty() {
+        while arrival.tries_what_waits() && !self.redrives.is_empty() {
             if self.gate.stopped() {
                 return self.stop();
             }
@@ -209,10 +211,13 @@ impl Inline {
             || self.unflushed > 0 && self.flushed.elapsed() >= self.options.epoch_time;
         let due = grown && arrival != Arrival::AtOnce;
         let full = self.shard.footprint() >= self.options.memory;
+        let tries = arrival.tries_what_waits();
         if due || full {
             self.commit()?;
-            self.redrive()?;
-        } else if idle && self.redrives.next().is_some_and(|(_, due)| due <= Instant::now()) {
+            if tries {
+                self.redrive()?;
+            }
+        } else if tries && idle && self.redrives.next().is_some_and(|(_, due)| due <= Instant::now()) {
             // Between a commit and the next, a cell's home may have queued more behind it: those must be stored first.
             self.commit()?;
             self.redrive()?;

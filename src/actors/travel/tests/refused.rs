@@ -109,6 +109,29 @@ fn questions_that_make_no_sense_are_told_so() {
     assert_eq!(told, "ledger/0: the range from 1 to 0 ends before it begins");
 }
 
+/// Live was made by a replay with `--base empty`: what came before its beginning is in no answer.
+#[test]
+fn a_question_from_before_the_beginning_sees_nothing_of_it() {
+    let stage = Stage::new(1, Policy::default());
+    (0..10).for_each(|_| stage.add(0, "a", 1));
+    stage.live[0].begin_at(Position(5)).unwrap();
+    stage.feed(3);
+    let travel = stage.travel();
+    let balance = |json: &serde_json::value::RawValue| serde_json::from_str::<Ledger>(json.get()).unwrap().balance;
+    for to in [4u64, 10] {
+        let row = travel.get_at("ledger", b"a", &cut(&[Position(to)])).unwrap().row;
+        let live = to.saturating_sub(5) as i64;
+        assert_eq!(row.map_or(0, |row| balance(&row.json)), live);
+        let (from, to) = (cut(&[Position(2)]), cut(&[Position(to)]));
+        let explained = travel.explain("ledger", b"a", Some(&from), &to, 100).unwrap();
+        assert_eq!(explained.steps.len() as i64, live);
+        assert_eq!(explained.steps.last().map_or(0, |step| balance(step.state.as_ref().unwrap())), live);
+        let changes = travel.changes("ledger", &from, &to).unwrap();
+        assert_eq!(changes.added, u64::from(live > 0));
+        assert!(changes.rows.iter().all(|row| row.new.as_ref().unwrap()["balance"] == live), "{:?}", changes.rows);
+    }
+}
+
 #[test]
 fn a_stopping_node_ends_the_question() {
     let stage = Stage::new(1, Policy::default());
