@@ -2,7 +2,7 @@
 //! it is copied, written, read or made, as the events say. `pausing.rs` starts it, pauses it and kills it; it is no
 //! example of how a view should be.
 //!
-//! An event says how often it goes wrong before it goes well. The process counts that in memory, so that after a kill the
+//! An event says how it goes wrong before it goes well. The process counts that in memory, so that after a kill the
 //! count begins anew; within a process what went in once goes in again.
 
 use std::collections::HashMap;
@@ -31,14 +31,14 @@ const SLICE: Duration = Duration::from_millis(10);
 /// How many rows are still not to be made.
 static UNBORN: AtomicU32 = AtomicU32::new(0);
 
-/// True the first `times` times that it is asked about `name`.
-fn goes_wrong(name: &str, times: u32) -> bool {
-    static WENT_WRONG: Mutex<Option<HashMap<String, u32>>> = Mutex::new(None);
-    let mut counts = WENT_WRONG.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = counts.get_or_insert_default().entry(name.to_owned()).or_default();
-    let wrong = *count < times;
-    *count += u32::from(wrong);
-    wrong
+/// How often `name` was asked about before, the first `times` times.
+fn tried(name: &str, times: usize) -> Option<usize> {
+    static TRIED: Mutex<Option<HashMap<String, usize>>> = Mutex::new(None);
+    let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = tried.get_or_insert_default().entry(name.to_owned()).or_default();
+    let before = (*count < times).then_some(*count);
+    *count += usize::from(before.is_some());
+    before
 }
 
 #[derive(Deserialize)]
@@ -46,18 +46,14 @@ fn goes_wrong(name: &str, times: u32) -> bool {
 enum Entry {
     /// Goes in.
     Noted { n: u64 },
-    /// Sleeps for so long.
-    Hung { n: u64, ms: u64, times: u32 },
-    /// Panics with a torn row.
-    Panicked { n: u64, times: u32 },
-    /// Says "try again", with a torn row.
-    Undecided { n: u64, times: u32 },
+    /// Goes wrong in these ways, one after the other.
+    Fickle { n: u64, tries: Vec<Try> },
     /// Is rejected for good, with a torn row.
     Refused { n: u64 },
     /// Takes so long of the process's own time, whenever it is tried.
     Endless { n: u64, ms: u64 },
     /// Puts a trap into the row, which stays there for the next `events` events.
-    Trapped { n: u64, place: Place, times: u32, events: u32 },
+    Trapped { n: u64, place: Place, times: usize, events: u32 },
     /// The next `times` rows that this process makes panic while they are made.
     Unborn { n: u64, times: u32 },
 }
@@ -66,15 +62,24 @@ impl Entry {
     fn number(&self) -> u64 {
         match self {
             Entry::Noted { n }
-            | Entry::Hung { n, .. }
-            | Entry::Panicked { n, .. }
-            | Entry::Undecided { n, .. }
+            | Entry::Fickle { n, .. }
             | Entry::Refused { n }
             | Entry::Endless { n, .. }
             | Entry::Trapped { n, .. }
             | Entry::Unborn { n, .. } => *n,
         }
     }
+}
+
+/// What a fold does, with a torn row.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Try {
+    Panic,
+    /// It says "try again".
+    Again,
+    /// It sleeps for so many milliseconds, and then all is well.
+    Hang(u64),
 }
 
 /// Where a trap springs.
@@ -97,7 +102,7 @@ struct Trap(Spring);
 struct Spring {
     place: Place,
     name: String,
-    times: u32,
+    times: usize,
     /// Events that the trap will see yet.
     left: u32,
 }
@@ -105,7 +110,7 @@ struct Spring {
 impl Trap {
     fn at(&self, place: Place) {
         let Spring { name, times, .. } = &self.0;
-        if self.0.place == place && goes_wrong(name, *times) {
+        if self.0.place == place && tried(name, *times).is_some() {
             panic!("on purpose, in {place:?} of {name}");
         }
     }
@@ -166,22 +171,22 @@ impl<const WHICH: usize> View for Ledger<WHICH> {
         let torn = std::mem::take(&mut self.seen);
         match event {
             Entry::Noted { .. } => {}
-            Entry::Hung { ms, times, .. } if goes_wrong(&name, *times) => {
-                std::thread::sleep(Duration::from_millis(*ms));
-            }
-            Entry::Panicked { times, .. } if goes_wrong(&name, *times) => panic!("on purpose, in {name}"),
-            Entry::Undecided { times, .. } if goes_wrong(&name, *times) => return Err(Reject::try_again("not yet")),
-            Entry::Hung { .. } | Entry::Panicked { .. } | Entry::Undecided { .. } => {}
+            Entry::Fickle { tries, .. } => match tried(&name, tries.len()).map(|before| tries[before]) {
+                Some(Try::Panic) => panic!("on purpose, in {name}"),
+                Some(Try::Again) => return Err(Reject::try_again("not yet")),
+                Some(Try::Hang(ms)) => std::thread::sleep(Duration::from_millis(ms)),
+                None => {}
+            },
             Entry::Refused { .. } => return Err(Reject::because("never")),
             Entry::Endless { ms, .. } => (0..ms / SLICE.as_millis() as u64).for_each(|_| std::thread::sleep(SLICE)),
             Entry::Trapped { place, times, events, .. } => {
                 let spring = Spring { place: *place, name, times: *times, left: *events };
                 self.trap = Some(Trap(spring));
             }
-            Entry::Unborn { times, .. } if goes_wrong(&name, 1) => {
-                UNBORN.fetch_add(*times, Ordering::SeqCst);
+            Entry::Unborn { times, .. } => {
+                let again = tried(&name, 1).map_or(0, |_| *times);
+                UNBORN.fetch_add(again, Ordering::SeqCst);
             }
-            Entry::Unborn { .. } => {}
         }
         self.seen = torn;
         self.seen.push(n);
