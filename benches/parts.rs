@@ -153,6 +153,7 @@ fn commit(c: &mut Criterion) {
     let identity = Identity { at: TopicPartition::new(AT.0, 0), cluster: "bench".to_owned(), partitions: 1 };
     let ident = ViewIdent { name: "account_balance".to_owned(), version: 1, text: "bench".to_owned() };
     let generation = store.open_generation(&identity, &[ident]).unwrap();
+    let writer = generation.take_writer();
     let mut position = 0;
     let mut group = c.benchmark_group("commit");
     group.sample_size(20).measurement_time(Duration::from_secs(5));
@@ -165,7 +166,7 @@ fn commit(c: &mut Criterion) {
                     let deltas = vec![delta(generation.tags()[0], rows, position)];
                     Commit { deltas, position: Position(position), last: None }
                 },
-                |commit| generation.commit(&commit).unwrap(),
+                |commit| generation.commit(&writer, &commit).unwrap(),
                 BatchSize::PerIteration,
             );
         });

@@ -106,7 +106,7 @@ fn write(root: &Path) {
     for (view, books) in delta.views.iter_mut().zip(books()) {
         view.books = books;
     }
-    generation.commit(&Commit { deltas: vec![delta], position: POSITION, last: Some(LAST) }).unwrap();
+    generation.commit(&generation.take_writer(), &Commit { deltas: vec![delta], position: POSITION, last: Some(LAST) }).unwrap();
     generation.flush().unwrap();
     let path = generation.path().to_owned();
     drop(generation);
@@ -208,7 +208,7 @@ fn read_and_write(root: &Path, number: u64) {
     compare(&open(root), number);
     let opened = open(root);
     let next = Commit { deltas: vec![Delta::new(2)], position: POSITION, last: None };
-    opened.commit(&next).unwrap();
+    opened.commit(&opened.take_writer(), &next).unwrap();
     opened.flush().unwrap();
     drop(opened);
     compare(&open(root), number);

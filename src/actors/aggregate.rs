@@ -56,17 +56,6 @@ impl Aggregate {
     }
 }
 
-/// The text of a panic, if it has one.
-pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "the panic carries no text".to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::board::Notice;
+use super::board::{Notice, Speaker};
 use super::partition::published::Published;
 use super::plan::FlushOptions;
 use super::shard::activate::store_failed;
@@ -40,7 +40,8 @@ async fn flush(partition: Arc<Published>, options: FlushOptions) {
     loop {
         ticks.tick().await;
         let generation = setting.generation.clone();
-        let behind = generation.durable() < generation.applied();
+        // What the shards of single cells commit moves no position, and is to be made durable like the rest.
+        let behind = generation.has_unflushed();
         let due = last.elapsed() >= options.interval || generation.metrics().memtables >= options.size as u64;
         if !(behind && due) {
             continue;
@@ -50,7 +51,8 @@ async fn flush(partition: Arc<Published>, options: FlushOptions) {
         match flushed {
             Ok(Ok(durable)) => tracing::debug!(at = %setting.at, %durable, "flushed"),
             Ok(Err(error)) => {
-                setting.board.post(Notice::Fatal(store_failed(&setting.at, &error)));
+                let fatal = store_failed(&setting.at, &error);
+                setting.board.post(Notice::Fatal { by: Speaker::Other, fatal });
                 return;
             }
             // The runtime is shutting down.

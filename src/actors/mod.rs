@@ -13,6 +13,7 @@
 //! * [`inheritance`]: what a topic goes on under when its definitions have changed.
 //! * [`partition`]: drains, deals, collects. [`credit`]: what bounds it. [`board`]: what it hears from below.
 //! * [`shard`]: folds. [`aggregate`], [`residents`]: what it folds into. [`progress`]: how it is seen to hang.
+//! * [`interleave`]: what a test does to the steps of all that.
 //! * [`writer`]: commits. [`flusher`]: makes durable. [`retry`]: when to try again. [`meter`]: counts.
 //! * [`serving`]: the definitions and generations that serve a topic at one moment.
 //! * [`node`], [`reads`]: answers. [`waiting`]: until they are as new as asked. [`admin`]: what an operator may ask.
@@ -26,6 +27,7 @@ pub mod credit;
 pub mod flusher;
 pub mod handle;
 pub mod inheritance;
+pub mod interleave;
 pub mod meter;
 pub mod node;
 pub mod opening;

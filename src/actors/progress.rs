@@ -40,20 +40,36 @@ impl Progress {
 /// The supervisor's memory of one shard's progress.
 #[derive(Debug, Default)]
 pub struct Observed {
-    seen: Option<((Offset, usize), Instant)>,
+    seen: Option<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    at: (Offset, usize),
+    looked: Instant,
+    /// For how long it has been seen to fold.
+    folding: Duration,
 }
 
 impl Observed {
     /// Looks at the progress; answers the event (offset and view number) that has been folding for `limit` or longer.
+    ///
+    /// To be called four times a limit. What lies between two looks counts as a third of the limit at most: when the
+    /// process was paused (SIGSTOP, a virtual machine that was moved), the folds were paused with it, and none of them
+    /// hangs for that.
     pub fn overrun(&mut self, progress: &Progress, now: Instant, limit: Duration) -> Option<(Offset, usize)> {
         let Some(at) = progress.get() else {
             self.seen = None;
             return None;
         };
-        match self.seen {
-            Some((seen, since)) if seen == at => (now.duration_since(since) >= limit).then_some(at),
+        match &mut self.seen {
+            Some(seen) if seen.at == at => {
+                seen.folding += now.duration_since(seen.looked).min(limit / 3);
+                seen.looked = now;
+                (seen.folding >= limit).then_some(at)
+            }
             _ => {
-                self.seen = Some((at, now));
+                self.seen = Some(Seen { at, looked: now, folding: Duration::ZERO });
                 None
             }
         }
@@ -72,9 +88,24 @@ mod tests {
         progress.at(Offset(7), 1);
         assert_eq!(observed.overrun(&progress, start, limit), None);
         progress.at(Offset(8), 0);
-        assert_eq!(observed.overrun(&progress, start + limit, limit), None);
-        assert_eq!(observed.overrun(&progress, start + 2 * limit, limit), Some((Offset(8), 0)));
+        let look = |observed: &mut Observed, quarters: u32| {
+            observed.overrun(&progress, start + quarters * limit / 4, limit)
+        };
+        assert_eq!((4..8).map(|quarters| look(&mut observed, quarters)).collect::<Vec<_>>(), [None; 4]);
+        assert_eq!(look(&mut observed, 8), Some((Offset(8), 0)));
         progress.idle();
-        assert_eq!(observed.overrun(&progress, start + 9 * limit, limit), None);
+        assert_eq!(look(&mut observed, 36), None);
+    }
+
+    #[test]
+    fn a_paused_process_makes_no_fold_hang() {
+        let (progress, mut observed) = (Progress::default(), Observed::default());
+        let (start, limit) = (Instant::now(), Duration::from_secs(1));
+        progress.at(Offset(7), 0);
+        assert_eq!(observed.overrun(&progress, start, limit), None);
+        assert_eq!(observed.overrun(&progress, start + limit / 4, limit), None);
+        assert_eq!(observed.overrun(&progress, start + 10 * limit, limit), None, "the pause");
+        assert_eq!(observed.overrun(&progress, start + 10 * limit + limit / 4, limit), None);
+        assert_eq!(observed.overrun(&progress, start + 10 * limit + limit / 2, limit), Some((Offset(7), 0)));
     }
 }

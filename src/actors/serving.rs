@@ -1,7 +1,7 @@
 //! What serves a topic at one moment: its definitions and its generations. A cut-over puts another one in its place, and
 //! whoever reads takes one and keeps it to the end of the read, so that no answer mixes two generations.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -54,7 +54,7 @@ impl TopicParts {
             board: Arc::new(Board::default()),
             residency: self.flow.residency / self.flow.shards_per_partition.max(1),
             committed: AtomicU64::new(0),
-            resident: AtomicI64::new(0),
+            resident: Mutex::default(),
         }
     }
 }

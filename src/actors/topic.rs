@@ -11,6 +11,10 @@ use super::plan::Fatal;
 use crate::position::{Position, TopicPartition};
 use crate::streams::{Fault, Reader};
 
+/// How long a partition that has not stopped in time may take to end the commit that is under way. What comes after that
+/// the generation refuses: its right to write goes to the next writer.
+const ABANDON_WITHIN: Duration = Duration::from_secs(10);
+
 /// What a topic is told.
 pub enum TopicMessage {
     /// Stop every partition in good order; answers what became of each.
@@ -125,12 +129,25 @@ async fn stop(
             Ok(Ok(Ok(Ended { durable, reader }))) => (Ok(durable), reader),
             Ok(Ok(Err(fatal))) => (Err(fatal.to_string()), None),
             Ok(Err(_)) => (Err("it had ended before".to_owned()), None),
-            Err(_) => {
-                (Err(format!("it did not finish within {within:?}; what was in flight will be read again")), None)
-            }
+            Err(_) => (Err(abandon(actor, within).await), None),
         };
         actor.stop(None);
         stopped.push(Stopped { at: at.clone(), durable, reader });
     }
     stopped
+}
+
+/// Ends a partition that has not stopped in time: whoever goes on with its generation must find that nothing more is
+/// written. Says how it ended.
+async fn abandon(actor: &ActorRef<PartitionMessage>, within: Duration) -> String {
+    let (reply, answer) = oneshot::channel();
+    let _ = actor.cast(PartitionMessage::Abandon { reply });
+    match tokio::time::timeout(ABANDON_WITHIN, answer).await {
+        // A partition that is gone drops the reply.
+        Ok(_) => format!("it did not finish within {within:?}; what was in flight will be read again"),
+        Err(_) => format!(
+            "it did not finish within {within:?}, and {ABANDON_WITHIN:?} later a commit was still under way: look at the \
+             disk; what was in flight will be read again"
+        ),
+    }
 }

@@ -21,6 +21,8 @@ pub async fn reached(topic: &TopicShared, bound: Option<Bound>) -> Result<Arc<Se
     loop {
         let serving = watching.borrow_and_update().clone();
         tokio::select! {
+            // What is reached at the deadline is reached.
+            biased;
             reached = reach(topic.name(), &serving, &want) => return reached.map(|()| serving),
             // Another generation goes on where this one stands: wait there.
             _ = watching.changed() => {}

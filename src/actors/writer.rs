@@ -9,12 +9,13 @@ use std::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{oneshot, watch};
 
-use super::board::Notice;
+use super::board::{Notice, OwnShard, Speaker};
+use super::interleave;
 use super::partition::published::Published;
 use super::shard::activate::store_failed;
 use super::shard::{Handover, Setting};
 use crate::position::Position;
-use crate::state::{Commit, Delta, Fingerprint};
+use crate::state::{Commit, Delta, Fingerprint, WriterToken};
 
 /// What the writer is told.
 pub enum WriterMessage {
@@ -25,8 +26,13 @@ pub enum WriterMessage {
     /// By the own shard of a cell: committed at once, without moving the position. `done` is dropped unanswered when
     /// the partition has given that shard up.
     Apart { delta: Delta, fence: Arc<AtomicBool>, done: oneshot::Sender<()> },
+    /// By the partition, which has given that own shard up and raised its fence before: answered by [`Notice::Fenced`].
+    /// What the shard had sent before is committed by then, and what it sends later is refused.
+    Fenced(OwnShard),
     /// By the partition: forget the epochs of earlier incarnations.
     Reset { incarnation: u64 },
+    /// By the partition that ends: write nothing more, whatever comes. Answered when nothing is being written.
+    Close { done: oneshot::Sender<()> },
 }
 
 /// How far the writer is.
@@ -43,6 +49,8 @@ pub struct Writer;
 /// What a writer starts with.
 pub struct WriterStart {
     pub setting: Arc<Setting>,
+    /// The right to write the generation, which ends when another partition or a rebuild takes it.
+    pub token: WriterToken,
     pub committed: watch::Sender<Committed>,
     /// Readers who wait hear of the position here.
     pub published: Arc<Published>,
@@ -53,8 +61,8 @@ pub struct WriterState {
     start: WriterStart,
     incarnation: u64,
     gathering: BTreeMap<u64, Epoch>,
-    /// A commit failed: nothing more is written.
-    failed: bool,
+    /// A commit failed, or the partition has ended: nothing more is written.
+    closed: bool,
 }
 
 struct Epoch {
@@ -74,7 +82,7 @@ impl Actor for Writer {
         _: ActorRef<WriterMessage>,
         start: WriterStart,
     ) -> Result<WriterState, ActorProcessingErr> {
-        Ok(WriterState { start, incarnation: 0, gathering: BTreeMap::new(), failed: false })
+        Ok(WriterState { start, incarnation: 0, gathering: BTreeMap::new(), closed: false })
     }
 
     async fn handle(
@@ -104,10 +112,16 @@ impl Actor for Writer {
                     let _ = done.send(());
                 }
             }
+            WriterMessage::Fenced(own) => state.start.setting.board.post(Notice::Fenced(own)),
             WriterMessage::Reset { incarnation } => {
                 state.incarnation = incarnation;
                 state.gathering.clear();
                 state.start.committed.send_modify(|committed| committed.incarnation = incarnation);
+            }
+            WriterMessage::Close { done } => {
+                state.closed = true;
+                state.gathering.clear();
+                let _ = done.send(());
             }
         }
         Ok(())
@@ -153,19 +167,26 @@ impl WriterState {
 
     /// Writes, away from the runtime's threads. A failure is the end of the partition, and is told once.
     fn commit(&mut self, commit: Commit) -> bool {
-        if self.failed {
+        if self.closed {
             return false;
         }
-        let setting = &self.start.setting;
+        let (setting, token) = (&self.start.setting, &self.start.token);
         let begun = Instant::now();
-        match tokio::task::block_in_place(|| setting.generation.commit(&commit)) {
+        let committed = tokio::task::block_in_place(|| {
+            interleave::step();
+            let committed = setting.generation.commit(token, &commit);
+            interleave::step();
+            committed
+        });
+        match committed {
             Ok(()) => {
                 setting.meter.commit(&commit, begun.elapsed());
                 true
             }
             Err(error) => {
-                self.failed = true;
-                setting.board.post(Notice::Fatal(store_failed(&setting.at, &error)));
+                self.closed = true;
+                let fatal = store_failed(&setting.at, &error);
+                setting.board.post(Notice::Fatal { by: Speaker::Other, fatal });
                 false
             }
         }

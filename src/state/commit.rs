@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::WriteBatch;
 
@@ -13,6 +14,14 @@ use crate::state::generation::Generation;
 use crate::state::meta::{Progress, ViewTotals};
 use crate::state::options::Durability;
 use crate::state::{held, keys};
+
+/// The right to write a generation. [`Generation::take_writer`] hands it out, and it is valid until the next one is: a
+/// *fencing token*. Whoever was given up and still writes gets an error, and nothing of it is stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WriterToken(u64);
+
+/// Tokens differ in the whole process, so that one of another generation is never taken for valid.
+static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
 
 /// What RocksDB would answer, kept at hand; changed only after it has taken a batch.
 pub(super) struct Written {
@@ -26,6 +35,8 @@ pub(super) struct Written {
     flushed_bytes: u64,
     /// The first write error. RocksDB may refuse everything after it or, worse, accept it.
     poison: Option<String>,
+    /// The number of the token that is valid; 0: nobody has asked for one.
+    writer: u64,
     scratch: Vec<u8>,
 }
 
@@ -39,29 +50,43 @@ impl Written {
             bytes: 0,
             flushed_bytes: 0,
             poison: None,
+            writer: 0,
             scratch: Vec::new(),
         }
     }
 }
 
 impl Generation {
-    /// Commits a batch: rows, held records, digests, books, position and fingerprint together.
+    /// Hands out the right to write, and takes it from whoever had it. Waits for a commit that is under way, so that
+    /// [`Generation::applied`] stands still when this returns, until the new writer commits. Blocks as long as a commit
+    /// does.
+    pub fn take_writer(&self) -> WriterToken {
+        let token = WriterToken(NEXT_TOKEN.fetch_add(1, Ordering::Relaxed));
+        self.written().writer = token.0;
+        token
+    }
+
+    /// Commits a batch: rows, held records, digests, books, position and fingerprint together. Only the writer to whom the
+    /// right was handed out last may: of two, one would count what the other has counted.
     ///
-    /// After an error nothing of the batch is visible, and unless the error is [`Error::Law`] every later commit is
-    /// refused with [`Error::Poisoned`]: the partition has to be opened again.
-    pub fn commit(&self, commit: &Commit) -> Result<(), Error> {
-        self.store(commit, false)
+    /// After an error nothing of the batch is visible, and unless the error is [`Error::Law`] or [`Error::Fenced`] every
+    /// later commit is refused with [`Error::Poisoned`]: the partition has to be opened again.
+    pub fn commit(&self, writer: &WriterToken, commit: &Commit) -> Result<(), Error> {
+        self.store(writer, commit, false)
     }
 
     /// Lets a generation that has seen nothing begin at `position`: what lies below is no part of its history. A gap at
     /// the beginning of the log, which is committed like any other, is no such thing.
     pub fn begin_at(&self, position: Position) -> Result<(), Error> {
-        self.store(&Commit { deltas: Vec::new(), position, last: None }, true)
+        self.store(&self.take_writer(), &Commit { deltas: Vec::new(), position, last: None }, true)
     }
 
-    fn store(&self, commit: &Commit, begins: bool) -> Result<(), Error> {
+    fn store(&self, writer: &WriterToken, commit: &Commit, begins: bool) -> Result<(), Error> {
         let mut written = self.written();
         self.writable(&written)?;
+        if written.writer != writer.0 {
+            return Err(Error::Fenced { at: self.at().clone() });
+        }
         let written = &mut *written;
         let next = self.check_laws(written, commit)?;
 
@@ -80,6 +105,7 @@ impl Generation {
             self.publish_began(commit.position);
         }
         (written.progress, written.totals) = next;
+        self.publish_totals(&written.totals);
         written.commits += 1;
         written.bytes += bytes;
         self.publish_applied(commit.position);
@@ -110,6 +136,12 @@ impl Generation {
         drop(written);
         self.publish_durable(position);
         Ok(self.durable())
+    }
+
+    /// Whether anything was committed since the last [`Generation::flush`]: with or without a new position.
+    pub fn has_unflushed(&self) -> bool {
+        let written = self.written();
+        written.flushed < written.commits
     }
 
     /// Bytes that were committed since the last [`Generation::flush`]: what a crash may take back.

@@ -3,7 +3,7 @@
 //! A [`Delta`] keeps the encoded bytes of all its rows in one buffer. Several deltas of one partition make one
 //! [`Commit`], and a commit is one `WriteBatch`: all of it or none of it (law *Atomic*).
 
-use std::ops::{AddAssign, Range};
+use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
@@ -180,13 +180,29 @@ impl AddAssign for ViewChange {
     }
 }
 
+/// Where a changed row is in the buffer.
 #[derive(Clone, Debug)]
 struct RowSlot {
     /// For [`Rows::sort`]: eight bytes of the key as a number.
     order: u64,
-    key: Range<u32>,
-    /// `None` removes the row.
-    value: Option<Range<u32>>,
+    start: usize,
+    /// Where the key ends and the value begins.
+    middle: usize,
+    /// [`GONE`] removes the row.
+    end: usize,
+}
+
+/// Stands for the end of a value where the row goes away.
+const GONE: usize = usize::MAX;
+
+impl RowSlot {
+    fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.start..self.middle]
+    }
+
+    fn value<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        (self.end != GONE).then(|| &bytes[self.middle..self.end])
+    }
 }
 
 /// Changed rows, with the encoded bytes of all of them in one buffer.
@@ -219,43 +235,60 @@ impl Rows {
 
     /// Adds a changed row. `key` and `value` write the stored forms (`state::keys`); answers what they wrote.
     pub fn put(&mut self, key: impl FnOnce(&mut Vec<u8>), value: impl FnOnce(&mut Vec<u8>)) -> (&[u8], &[u8]) {
-        let start = self.bytes.len() as u32;
+        let written = self.try_put(key, |into| {
+            value(into);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        match written {
+            Ok(written) => written,
+            Err(never) => match never {},
+        }
+    }
+
+    /// [`Rows::put`] with a value that may fail to be written; then nothing is added.
+    pub fn try_put<E>(
+        &mut self,
+        key: impl FnOnce(&mut Vec<u8>),
+        value: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(&[u8], &[u8]), E> {
+        let start = self.bytes.len();
         key(&mut self.bytes);
-        let middle = self.bytes.len() as u32;
-        value(&mut self.bytes);
-        let end = self.bytes.len() as u32;
-        self.slots.push(RowSlot { order: 0, key: start..middle, value: Some(middle..end) });
-        self.bytes[start as usize..].split_at((middle - start) as usize)
+        let middle = self.bytes.len();
+        if let Err(error) = value(&mut self.bytes) {
+            self.bytes.truncate(start);
+            return Err(error);
+        }
+        self.slots.push(RowSlot { order: 0, start, middle, end: self.bytes.len() });
+        Ok(self.bytes[start..].split_at(middle - start))
     }
 
     /// Adds a row that goes away.
     pub fn remove(&mut self, key: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len() as u32;
+        let start = self.bytes.len();
         key(&mut self.bytes);
-        let end = self.bytes.len() as u32;
-        self.slots.push(RowSlot { order: 0, key: start..end, value: None });
+        self.slots.push(RowSlot { order: 0, start, middle: self.bytes.len(), end: GONE });
     }
 
     /// Sorts by stored key: a sorted write costs RocksDB's skip list 40 % less.
     pub fn sort(&mut self) {
         let bytes = &self.bytes;
-        let Some(first) = self.slots.first().map(|row| slice(bytes, &row.key)) else { return };
-        let alike = |row: &RowSlot| slice(bytes, &row.key).iter().zip(first).take_while(|(a, b)| a == b).count();
+        let Some(first) = self.slots.first().map(|row| row.key(bytes)) else { return };
+        let alike = |row: &RowSlot| row.key(bytes).iter().zip(first).take_while(|(a, b)| a == b).count();
         let shared = self.slots.iter().map(alike).min().unwrap_or(0);
         // The eight bytes behind what all keys share tell most of them apart, without a look at the keys themselves,
         // which lie all over the buffer.
         for row in &mut self.slots {
             let mut eight = [0; 8];
-            slice(bytes, &row.key)[shared..].iter().zip(&mut eight).for_each(|(byte, place)| *place = *byte);
+            row.key(bytes)[shared..].iter().zip(&mut eight).for_each(|(byte, place)| *place = *byte);
             row.order = u64::from_be_bytes(eight);
         }
-        let keys = |a: &RowSlot, b: &RowSlot| slice(bytes, &a.key).cmp(slice(bytes, &b.key));
-        self.slots.sort_unstable_by(|a, b| a.order.cmp(&b.order).then_with(|| keys(a, b)));
+        self.slots
+            .sort_unstable_by(|a, b| a.order.cmp(&b.order).then_with(|| a.key(bytes).cmp(b.key(bytes))));
     }
 
     /// The rows as `(stored key, stored value)`, in the order of the last [`Rows::sort`].
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.slots.iter().map(|row| (slice(&self.bytes, &row.key), row.value.as_ref().map(|v| slice(&self.bytes, v))))
+        self.slots.iter().map(|row| (row.key(&self.bytes), row.value(&self.bytes)))
     }
 }
 
@@ -311,10 +344,6 @@ impl Delta {
     pub fn rows(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.rows.iter()
     }
-}
-
-fn slice<'a>(bytes: &'a [u8], range: &Range<u32>) -> &'a [u8] {
-    &bytes[range.start as usize..range.end as usize]
 }
 
 /// Tells a log that lost or replaced records from the one that was read: the last record's coordinates and hash.

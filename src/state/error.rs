@@ -140,6 +140,11 @@ pub enum Error {
     Io { path: PathBuf, reason: String },
     #[error("{at}: nothing more is written, because an earlier write failed: {first}")]
     Poisoned { at: TopicPartition, first: String },
+    #[error(
+        "{at}: another writer has taken over, so nothing of this commit was written: whoever was given up must not write. \
+         What was committed before stands"
+    )]
+    Fenced { at: TopicPartition },
     #[error("{at}: the store was opened for reading only")]
     ReadOnly { at: TopicPartition },
     #[error(
@@ -185,6 +190,7 @@ impl Error {
             | Error::Io { .. }
             | Error::Poisoned { .. } => Fault::Environment,
             Error::ReadOnly { .. }
+            | Error::Fenced { .. }
             | Error::GenerationKept { .. }
             | Error::Law { .. }
             | Error::SnapshotRefused { .. } => Fault::Internal,

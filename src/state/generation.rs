@@ -18,7 +18,7 @@ use crate::state::slots::{Shown, Slot};
 use crate::state::store::Root;
 use crate::state::{keys, paths};
 
-/// The state of one partition. Reads may come from any thread; commits come from one.
+/// The state of one partition. Reads may come from any thread; commits come from one writer at a time.
 pub struct Generation {
     // The database is closed before the lock on the data directory goes.
     pub(super) db: DB,
@@ -29,6 +29,8 @@ pub struct Generation {
     pub(super) durability: Durability,
     pub(super) read_only: bool,
     written: Mutex<Written>,
+    /// As committed, for whoever asks while a commit holds `written`: a write may wait for the disk.
+    totals: Mutex<Vec<ViewTotals>>,
     shown: Arc<Shown>,
     durable: AtomicU64,
     began: AtomicU64,
@@ -130,7 +132,7 @@ impl Generation {
 
     /// What each view holds, as committed, in the order of [`Generation::tags`].
     pub fn view_totals(&self) -> Vec<ViewTotals> {
-        self.written().totals.clone()
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A thread that panicked while it held the lock left no half of a change behind: the numbers change only after
@@ -143,6 +145,10 @@ impl Generation {
     /// published, and what one reader has seen the next must not be told to be still to come.
     pub(super) fn publish_applied(&self, position: Position) {
         self.shown.applied.fetch_max(position.0, Ordering::AcqRel);
+    }
+
+    pub(super) fn publish_totals(&self, totals: &[ViewTotals]) {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).copy_from_slice(totals);
     }
 
     pub(super) fn publish_began(&self, position: Position) {
@@ -334,6 +340,7 @@ impl Opened {
             tags: views.iter().map(|view| view.tag).collect(),
             durability,
             read_only,
+            totals: Mutex::new(totals.clone()),
             written: Mutex::new(Written::new(progress, totals)),
             shown: Arc::new(Shown { views, applied: AtomicU64::new(position) }),
             durable: AtomicU64::new(position),

@@ -96,6 +96,15 @@ pub enum ParkedKey<'a> {
     Dead { offset: Offset, view: ViewTag },
 }
 
+impl ParkedKey<'_> {
+    /// The record's.
+    pub fn offset(&self) -> Offset {
+        match self {
+            ParkedKey::Held { offset, .. } | ParkedKey::Dead { offset, .. } => *offset,
+        }
+    }
+}
+
 /// Writes the part of a held record's key that all records of one aggregate share.
 pub fn held_prefix(view: ViewTag, key: &[u8], into: &mut Vec<u8>) {
     into.push(HELD);

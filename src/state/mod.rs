@@ -40,6 +40,7 @@ mod take_over;
 
 pub use check::LogFacts;
 pub use codec::Malformed;
+pub use commit::WriterToken;
 pub use compare::{Compared, OnDifference, compare};
 pub use definitions::ViewIdent;
 pub use delta::{Books, Commit, Delta, Fingerprint, Held, HeldChange, Reason, Rows, Standing, ViewChange, ViewTag};

@@ -53,6 +53,25 @@ impl Generation {
         self.snapshot_read().held_of(view, key, from, limit)
     }
 
+    /// The offset of the last record that one aggregate holds, and the standing of its first; `None`: it holds none. Two
+    /// look-ups, however many records there are.
+    pub fn held_tail(&self, view: ViewTag, key: &[u8]) -> Result<Option<(Offset, Standing)>, Error> {
+        let read = self.snapshot_read();
+        let mut start = Vec::new();
+        keys::held_prefix(view, key, &mut start);
+        let range = (start.clone(), keys::after_prefix(&start));
+        let mut standing = None;
+        read.scan(keys::PARKED, range.clone(), true, |stored_key, stored| {
+            let offset = read.parked_key(stored_key)?.offset();
+            let found = held::decode_standing(stored);
+            standing = Some(found.map_err(|error| read.malformed(&format!("offset {offset}"), &error))?);
+            Ok(false)
+        })?;
+        let Some(standing) = standing else { return Ok(None) };
+        let last = read.last_key(keys::PARKED, range)?;
+        last.map(|stored_key| read.parked_key(&stored_key).map(|key| (key.offset(), standing))).transpose()
+    }
+
     /// Up to `limit` dead records from offset `from` on, in the order of offsets.
     pub fn dead(&self, from: Offset, limit: usize) -> Result<Vec<Held>, Error> {
         let mut start = Vec::new();

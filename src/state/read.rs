@@ -205,6 +205,23 @@ impl ReadView<'_> {
         }
         entries.status().map_err(|error| self.generation.rocks(error))
     }
+
+    /// The last key of a range.
+    pub(super) fn last_key(
+        &self,
+        family: &'static str,
+        (start, end): (Vec<u8>, Option<Vec<u8>>),
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let mut reading = options::reading(true);
+        reading.set_iterate_lower_bound(start);
+        if let Some(end) = end {
+            reading.set_iterate_upper_bound(end);
+        }
+        let mut entries = self.snapshot.raw_iterator_cf_opt(self.generation.family(family)?, reading);
+        entries.seek_to_last();
+        let last = entries.key().map(<[u8]>::to_vec);
+        entries.status().map_err(|error| self.generation.rocks(error)).map(|()| last)
+    }
 }
 
 /// The rows of one view, one after the other.

@@ -34,6 +34,11 @@ fn try_again(name: &str) -> u32 {
     *count
 }
 
+/// The next try of that name goes in.
+pub fn let_in(name: &str) {
+    TRIES.lock().unwrap().insert(name.to_owned(), u32::MAX / 2);
+}
+
 /// Lets the folds of that name come back, when the test has seen what it wanted to.
 pub fn release(name: &str) {
     RELEASED.lock().unwrap().insert(name.to_owned());
@@ -54,10 +59,24 @@ pub fn tries(name: &str) -> u32 {
 }
 
 /// Each event leaves its number in the row, so that a lost, doubled or displaced one shows.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     pub balance: i64,
     pub seen: Vec<u64>,
+}
+
+/// A row of this balance cannot be copied.
+pub const UNCOPYABLE: i64 = 666_666;
+
+impl Clone for Ledger {
+    fn clone(&self) -> Self {
+        assert!(self.balance != UNCOPYABLE, "on purpose");
+        Ledger { balance: self.balance, seen: self.seen.clone() }
+    }
+}
+
+pub fn ledger() -> Arc<dyn Definition> {
+    Arc::new(RustView::<Ledger>::new())
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -156,6 +175,12 @@ pub struct Setup {
     pub policy: Policy,
     pub history: History,
     pub flush: Duration,
+    /// The first wait between two attempts; the longest is ten times that.
+    pub retry: Duration,
+    /// Cells that have a shard of their own at most.
+    pub own_shards: usize,
+    /// The fold; its view is called `ledger`.
+    pub view: fn() -> Arc<dyn Definition>,
 }
 
 impl Default for Setup {
@@ -172,6 +197,9 @@ impl Default for Setup {
             policy: Policy::default(),
             history: History::Complete,
             flush: Duration::from_millis(20),
+            retry: Duration::from_millis(2),
+            own_shards: 64,
+            view: ledger,
         }
     }
 }
@@ -215,7 +243,7 @@ impl Stage {
             },
         )
         .map_err(|error| error.to_string())?;
-        let definition: Arc<dyn Definition> = Arc::new(RustView::<Ledger>::new());
+        let definition = (self.setup.view)();
         let plan = NodePlan {
             name: "stage".to_owned(),
             log: Arc::new(self.log.clone()),
@@ -235,15 +263,15 @@ impl Stage {
                 credit_records: self.setup.credits,
                 credit_bytes: 8 << 20,
                 fold_time_limit: self.setup.fold_time_limit,
-                own_shard_limit: 64,
+                own_shard_limit: self.setup.own_shards,
                 residency: self.setup.residency,
                 prefetch: Prefetch { bytes: 1 << 20 },
             },
             retry: RetryOptions {
                 attempts: self.setup.attempts,
-                initial: Duration::from_millis(2),
+                initial: self.setup.retry,
                 factor: 2.0,
-                max: Duration::from_millis(20),
+                max: self.setup.retry * 10,
             },
             flush: FlushOptions { interval: self.setup.flush, size: 1 << 20 },
             replay: ReplayOptions::default(),
@@ -328,6 +356,12 @@ impl Stage {
 
     pub fn books(&self) -> Books {
         self.node().status().topics[0].views[0].books
+    }
+
+    /// Every digest is that of the rows.
+    pub fn verify(&self) {
+        let checks = self.runtime.as_ref().unwrap().block_on(self.node().verify()).unwrap();
+        checks.iter().for_each(|check| assert!(check.ok, "{check:?}"));
     }
 
     /// Stops in good order and starts again on the same data.

@@ -1,7 +1,7 @@
 //! A place to rebuild generations in: the stage's log and fold, a store of its own, and a log whose reads trip.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,19 +18,15 @@ use segno::state::{Fingerprint, Generation, Held, Identity, Row, Store, StoreOpt
 use segno::streams::decode::{DecodeOptions, Decoder, Format};
 use segno::streams::memory::Memory;
 use segno::streams::{self, Limit, Log, Prefetch, Reader, TimeLookup, TopicInfo, Watermarks};
-use segno::views::{Definition, Definitions, RustView};
+use segno::views::Definitions;
 use tokio::sync::Notify;
 
-use crate::stage::{Ledger, Setup, TOPIC, copy_dir};
+use crate::stage::{Setup, TOPIC, copy_dir};
 
 pub fn at() -> TopicPartition {
     TopicPartition::new(TOPIC, 0)
 }
 
-fn definitions() -> Definitions {
-    let definition: Arc<dyn Definition> = Arc::new(RustView::<Ledger>::new());
-    Arc::from(vec![definition])
-}
 
 pub fn options() -> RebuildOptions {
     RebuildOptions {
@@ -103,7 +99,11 @@ impl Workshop {
             StoreOptions { block_cache: 1 << 20, memtables: 4 << 20, max_open_files: 64, ..StoreOptions::default() };
         let store = Store::open(&self.data, options).unwrap();
         let identity = Identity { at: at(), cluster: "memory".to_owned(), partitions: 1 };
-        self.generation = Some(store.open_generation(&identity, &idents(&definitions())).unwrap());
+        self.generation = Some(store.open_generation(&identity, &idents(&self.definitions())).unwrap());
+    }
+
+    fn definitions(&self) -> Definitions {
+        Arc::from(vec![(self.setup.view)()])
     }
 
     pub fn generation(&self) -> &Generation {
@@ -117,7 +117,7 @@ impl Workshop {
         }
         let setting = Setting {
             at: at(),
-            definitions: definitions(),
+            definitions: self.definitions(),
             tags: self.generation().tags().to_vec(),
             decoder: Decoder::new(DecodeOptions { format: Format::Json, max_key_bytes: 1024 }),
             policy: self.setup.policy,
@@ -132,7 +132,7 @@ impl Workshop {
             meter: Meter::new(&at()),
             residency: 0,
             committed: AtomicU64::new(0),
-            resident: AtomicI64::new(0),
+            resident: Mutex::default(),
         };
         Rebuild::new(Arc::new(setting), options, self.gate.clone(), self.gauge.clone()).unwrap()
     }

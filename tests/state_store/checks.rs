@@ -22,7 +22,7 @@ fn facts() -> LogFacts {
 fn check(log: LogFacts) -> Result<(), Error> {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
-    generation.commit(&first_row(&generation, "a", "1", 10)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 10)).unwrap();
     drop(generation);
     let generation = open(directory.path(), Durability::Log).unwrap();
     assert_eq!(generation.last(), Some(fingerprint(9)));
@@ -124,7 +124,7 @@ fn a_generation_that_was_half_created_is_finished() {
         copy(directory.path(), copied.path());
         damage(copied.path());
         let generation = open(copied.path(), Durability::Log).unwrap();
-        generation.commit(&first_row(&generation, "a", "1", 1)).unwrap();
+        generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
         drop(generation);
         assert_eq!(open(copied.path(), Durability::Log).unwrap().applied(), Position(1));
     }
@@ -134,7 +134,7 @@ fn a_generation_that_was_half_created_is_finished() {
 fn refuse_a_definition_that_changed_without_its_version() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
-    generation.commit(&first_row(&generation, "a", "1", 1)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
     drop(generation);
     let [balance, count] = views();
     let changed = [view("balance", 1, "state.balance + 2"), count.clone()];
@@ -158,7 +158,7 @@ fn refuse_a_definition_that_changed_without_its_version() {
 fn refuse_a_view_that_comes_back_after_it_missed_records() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
-    generation.commit(&first_row(&generation, "a", "1", 1)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
     drop(generation);
     let only = &views()[..1];
     drop(open_views(directory.path(), Durability::Log, only).unwrap());
@@ -167,7 +167,7 @@ fn refuse_a_view_that_comes_back_after_it_missed_records() {
     assert_eq!(generation.view_totals()[1].books.consumed, 1);
     drop(generation);
     let generation = open_views(directory.path(), Durability::Log, only).unwrap();
-    generation.commit(&first_row(&generation, "b", "1", 2)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "b", "1", 2)).unwrap();
     drop(generation);
     let refused = open(directory.path(), Durability::Log).err().unwrap();
     let (seen, position) = (Position(1), Position(2));

@@ -29,7 +29,7 @@ fn write(generation: &Generation, index: usize, before: &Model, rows: &Model, po
     for view in &mut delta.views {
         (view.books.consumed, view.books.applied) = (1, 1);
     }
-    generation.commit(&commit(vec![delta], position)).unwrap();
+    generation.commit(&generation.take_writer(), &commit(vec![delta], position)).unwrap();
 }
 
 type Differing = Vec<(Vec<u8>, Option<(u64, String)>, Option<(u64, String)>)>;
@@ -118,8 +118,8 @@ fn an_error_of_the_caller_ends_the_comparison() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
     let [live, new] = [0, 1].map(|_| store.scratch(&identity(), &views(), Position::ZERO).unwrap());
-    live.commit(&first_row(&live, "a", "1", 1)).unwrap();
-    live.commit(&first_row(&live, "b", "1", 2)).unwrap();
+    live.commit(&live.take_writer(), &first_row(&live, "a", "1", 1)).unwrap();
+    live.commit(&live.take_writer(), &first_row(&live, "b", "1", 2)).unwrap();
     let mut seen = 0;
     let mut each = |_: &[u8], _: Option<StoredRow<'_>>, _: Option<StoredRow<'_>>| {
         seen += 1;

@@ -21,7 +21,7 @@ fn filled(root: &Path) {
         put(&mut delta, 0, generation.tags()[0], &key.to_be_bytes(), None, Some(&value(1, &text(key))));
     }
     delta.sort();
-    generation.commit(&commit(vec![delta], 2)).unwrap();
+    generation.commit(&generation.take_writer(), &commit(vec![delta], 2)).unwrap();
     generation.flush().unwrap();
 }
 
@@ -114,7 +114,7 @@ fn a_row_of_an_unknown_format_is_named() {
     let tag = generation.tags()[0];
     let mut delta = Delta::new(2);
     put(&mut delta, 0, tag, b"acc-1", None, Some(&[9, 9, 9]));
-    generation.commit(&commit(vec![delta], 1)).unwrap();
+    generation.commit(&generation.take_writer(), &commit(vec![delta], 1)).unwrap();
     let error = load(&generation, tag, b"acc-1").unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }));
     for part in ["bank.accounts/3", "`balance`", "\"acc-1\"", "version is 9"] {
@@ -128,12 +128,12 @@ fn a_row_of_an_unknown_format_is_named() {
 fn a_generation_is_poisoned_by_its_first_failed_write() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
-    generation.commit(&first_row(&generation, "a", "1", 1)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
     // The directory goes away under the open database: its flush can create no file.
     fs::remove_dir_all(generation_dir(directory.path())).unwrap();
     let first = generation.flush().unwrap_err();
     assert!(matches!(first, Error::Io { .. }), "{first}");
-    let poisoned = generation.commit(&first_row(&generation, "b", "1", 2)).unwrap_err();
+    let poisoned = generation.commit(&generation.take_writer(), &first_row(&generation, "b", "1", 2)).unwrap_err();
     assert_eq!(poisoned, Error::Poisoned { at: at(), first: first.to_string() });
     assert_eq!(generation.flush().unwrap_err(), poisoned);
     assert_eq!(generation.applied().0, 1);

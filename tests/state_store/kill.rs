@@ -40,7 +40,7 @@ fn write_for_ever(root: &Path, durability: Durability) {
         }
         delta.sort();
         now += 1;
-        generation.commit(&commit(vec![delta], now)).unwrap();
+        generation.commit(&generation.take_writer(), &commit(vec![delta], now)).unwrap();
         if now.is_multiple_of(7) {
             assert_eq!(generation.flush().unwrap().0, now);
             // Past the test harness, which keeps what `println!` prints.

@@ -18,7 +18,7 @@ fn run(durability: Durability, ops: &[Op]) {
         let mut model = history[history.len() - 1].clone();
         match op {
             Op::Commit(records, release, gap) => {
-                generation.commit(&model.apply(records, *release, *gap)).unwrap();
+                generation.commit(&generation.take_writer(), &model.apply(records, *release, *gap)).unwrap();
                 history.push(model);
             }
             Op::Flush => {
@@ -73,7 +73,7 @@ fn atomic_when_the_durability_changes_between_openings() {
         let generation = open(directory.path(), durability).unwrap();
         want.assert_equals(&generation);
         let records = [(round as u8, [crate::model::Act::Set("x".into()), crate::model::Act::Hold(Standing::Waiting)])];
-        generation.commit(&want.apply(&records, 0, 0)).unwrap();
+        generation.commit(&generation.take_writer(), &want.apply(&records, 0, 0)).unwrap();
         if durability == Durability::Log {
             generation.flush().unwrap();
         }
@@ -96,7 +96,7 @@ fn atomic_when_rocksdb_flushes_by_itself() {
         next.deltas[0].held.push(HeldChange::Put(held(tag, "k", position, Standing::Waiting)));
         next.deltas[0].views[0].books.consumed += 1;
         next.deltas[0].views[0].books.waiting += 1;
-        generation.commit(&next).unwrap();
+        generation.commit(&generation.take_writer(), &next).unwrap();
     }
     assert_eq!(generation.durable(), Position::ZERO);
     let copied = tempfile::tempdir().unwrap();
@@ -125,10 +125,10 @@ fn noise(len: usize, seed: u64) -> String {
 fn atomic_for_readers() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
-    generation.commit(&first_row(&generation, "a", "1", 1)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
     let tag = generation.tags()[0];
     let before = generation.snapshot_read();
-    generation.commit(&first_row(&generation, "b", "2", 2)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "b", "2", 2)).unwrap();
     assert_eq!(before.position().unwrap(), Position(1));
     assert_eq!(before.get(tag, b"b").unwrap(), None);
     assert_eq!(before.totals(tag).unwrap().rows, 1);
@@ -140,16 +140,16 @@ fn atomic_for_readers() {
 fn forward_only() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
-    generation.commit(&first_row(&generation, "a", "1", 5)).unwrap();
-    let refused = generation.commit(&first_row(&generation, "b", "1", 4)).unwrap_err();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 5)).unwrap();
+    let refused = generation.commit(&generation.take_writer(), &first_row(&generation, "b", "1", 4)).unwrap_err();
     assert!(matches!(refused, Error::Law { law: "Forward", .. }), "{refused}");
     let mut ahead = first_row(&generation, "b", "1", 6);
     ahead.last = Some(fingerprint(6));
-    assert!(matches!(generation.commit(&ahead).unwrap_err(), Error::Law { law: "Forward", .. }));
+    assert!(matches!(generation.commit(&generation.take_writer(), &ahead).unwrap_err(), Error::Law { law: "Forward", .. }));
     assert_eq!(generation.applied(), Position(5));
     // The same position is fine when only held records move, and a refused commit spoils nothing.
-    generation.commit(&commit(vec![Delta::new(2)], 5)).unwrap();
-    generation.commit(&first_row(&generation, "b", "1", 6)).unwrap();
+    generation.commit(&generation.take_writer(), &commit(vec![Delta::new(2)], 5)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "b", "1", 6)).unwrap();
     assert_eq!(generation.flush().unwrap(), Position(6));
 }
 
@@ -158,7 +158,7 @@ fn forward_durable_follows_applied() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
     for position in 1..=20 {
-        generation.commit(&first_row(&generation, &format!("k{position}"), "1", position)).unwrap();
+        generation.commit(&generation.take_writer(), &first_row(&generation, &format!("k{position}"), "1", position)).unwrap();
         assert!(generation.durable() < generation.applied());
         if position % 3 == 0 {
             assert_eq!(generation.flush().unwrap(), Position(position));
@@ -174,7 +174,7 @@ fn accounted_or_not_written() {
     let refused = |change: &dyn Fn(&mut Books)| {
         let mut wrong = first_row(&generation, "a", "1", 1);
         change(&mut wrong.deltas[0].views[1].books);
-        let error = generation.commit(&wrong).unwrap_err();
+        let error = generation.commit(&generation.take_writer(), &wrong).unwrap_err();
         assert!(matches!(&error, Error::Law { law: "Accounted", .. }), "{error}");
         assert!(error.to_string().contains("`count`"), "{error}");
     };
@@ -183,10 +183,10 @@ fn accounted_or_not_written() {
     refused(&|books| (books.parked, books.applied) = (-1, 1));
     let mut short = first_row(&generation, "a", "1", 1);
     short.deltas[0].views.pop();
-    assert!(matches!(generation.commit(&short).unwrap_err(), Error::Law { law: "Accounted", .. }));
+    assert!(matches!(generation.commit(&generation.take_writer(), &short).unwrap_err(), Error::Law { law: "Accounted", .. }));
     assert_eq!(generation.applied(), Position::ZERO);
     assert_eq!(load(&generation, generation.tags()[0], b"a").unwrap(), None);
-    generation.commit(&first_row(&generation, "a", "1", 1)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
 }
 
 /// A held record moves from one column to another; the recount sees what was moved without an account.
@@ -195,17 +195,17 @@ fn accounted_by_recount() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
     let tag = generation.tags()[0];
-    generation.commit(&first_held(&generation, held(tag, "a", 0, Standing::Waiting))).unwrap();
+    generation.commit(&generation.take_writer(), &first_held(&generation, held(tag, "a", 0, Standing::Waiting))).unwrap();
     let mut parked = Delta::new(2);
     parked.held.push(HeldChange::Put(held(tag, "a", 0, Standing::Parked)));
     (parked.views[0].books.waiting, parked.views[0].books.parked) = (-1, 1);
-    generation.commit(&commit(vec![parked], 1)).unwrap();
+    generation.commit(&generation.take_writer(), &commit(vec![parked], 1)).unwrap();
     assert_eq!(generation.recompute(tag).unwrap(), generation.view_totals()[0]);
     assert_eq!(generation.view_totals()[0].books.parked, 1);
 
     let mut lost = Delta::new(2);
     lost.held.push(HeldChange::Remove { view: tag, key: b"a".to_vec(), offset: Offset(0) });
-    generation.commit(&commit(vec![lost], 1)).unwrap();
+    generation.commit(&generation.take_writer(), &commit(vec![lost], 1)).unwrap();
     let recount = generation.recompute(tag).unwrap();
     assert_eq!(recount.books.parked, 0);
     assert_ne!(recount, generation.view_totals()[0]);
@@ -223,7 +223,7 @@ fn once_each_row_of_many_deltas() {
         put(delta, 0, tag, &key.to_be_bytes(), None, Some(&value(u64::from(key), &key.to_string())));
     }
     deltas.iter_mut().for_each(Delta::sort);
-    generation.commit(&commit(deltas, 1)).unwrap();
+    generation.commit(&generation.take_writer(), &commit(deltas, 1)).unwrap();
     let keys: Vec<[u8; 4]> = (0u32..3_100).map(u32::to_be_bytes).collect();
     let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_slice()).collect();
     let mut seen = 0;
@@ -247,7 +247,7 @@ fn once_a_row_in_two_deltas_is_a_defect() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
     let one = first_row(&generation, "a", "1", 1).deltas.remove(0);
-    let _ = generation.commit(&commit(vec![one.clone(), one], 1));
+    let _ = generation.commit(&generation.take_writer(), &commit(vec![one.clone(), one], 1));
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn pages_go_through_a_view_without_a_gap() {
     let generation = open(directory.path(), Durability::Log).unwrap();
     let names = ["", "a", "a\0", "ab", "ab\u{7f}", "b", "ba", "c"];
     for (index, name) in names.iter().enumerate() {
-        generation.commit(&first_row(&generation, name, "1", index as u64 + 1)).unwrap();
+        generation.commit(&generation.take_writer(), &first_row(&generation, name, "1", index as u64 + 1)).unwrap();
     }
     let read = generation.snapshot_read();
     let tag = generation.tags()[0];

@@ -96,12 +96,12 @@ fn fold(generation: &Generation, rows: &mut Rows, events: &[Event]) {
                     (delta.views[index].books.consumed, delta.views[index].books.applied) = (1, 1);
                 }
                 delta.sort();
-                generation.commit(&commit(vec![delta], offset + 1)).unwrap();
+                generation.commit(&generation.take_writer(), &commit(vec![delta], offset + 1)).unwrap();
             }
             Event::Hold(key, dead) => {
                 let standing = if *dead { Standing::Dead } else { Standing::Parked };
                 let record = held(generation.tags()[0], &format!("key {key}"), offset, standing);
-                generation.commit(&first_held(generation, record)).unwrap();
+                generation.commit(&generation.take_writer(), &first_held(generation, record)).unwrap();
             }
         }
         if offset.is_multiple_of(5) {
@@ -301,7 +301,7 @@ fn refuse_a_view_that_has_missed_records() {
     assert_eq!(contents(&both).rows.len(), 6);
     drop(both);
     let live = store.open_generation(&identity(), std::slice::from_ref(&balance)).unwrap();
-    live.commit(&first_row(&live, "new", "1", 6)).unwrap();
+    live.commit(&live.take_writer(), &first_row(&live, "new", "1", 6)).unwrap();
     drop(live);
     let refused = same(&store, &source).err().unwrap();
     assert!(matches!(&refused, Error::Incompatible { view, .. } if *view == count.name), "{refused}");
@@ -316,7 +316,7 @@ fn a_shadow_of_nothing_begins_at_its_position() {
         let made = same(&store, &Source::Nothing { position }).unwrap();
         assert_eq!((made.number(), made.applied(), made.durable(), made.last()), (number, position, position, None));
         assert_eq!(made.began(), position);
-        made.commit(&first_row(&made, "a", "1", position.0 + 1)).unwrap();
+        made.commit(&made.take_writer(), &first_row(&made, "a", "1", position.0 + 1)).unwrap();
         made.flush().unwrap();
         drop(made);
         let again = store.open_numbered(&identity(), number, &views()).unwrap().unwrap();
@@ -330,7 +330,7 @@ fn a_gap_at_the_beginning_is_part_of_history() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = filled(directory.path());
     let made = same(&store, &Source::Nothing { position: Position::ZERO }).unwrap();
-    made.commit(&Commit { deltas: Vec::new(), position: Position(3), last: None }).unwrap();
+    made.commit(&made.take_writer(), &Commit { deltas: Vec::new(), position: Position(3), last: None }).unwrap();
     assert_eq!((made.applied(), made.began()), (Position(3), Position::ZERO));
 }
 
@@ -345,7 +345,7 @@ fn held_records_carry_over() {
     let mut delta = Delta::new(2);
     delta.held.push(HeldChange::Remove { view: parked.view, key: parked.key, offset: parked.first });
     (delta.views[0].books.parked, delta.views[0].books.applied) = (-1, 1);
-    shadow.commit(&commit(vec![delta], 5)).unwrap();
+    shadow.commit(&shadow.take_writer(), &commit(vec![delta], 5)).unwrap();
     assert_eq!(contents(&shadow).held, []);
     let live = store.open_generation(&identity(), &views()).unwrap();
     assert_eq!((contents(&live).held.len(), contents(&live).dead.len()), (1, 1));

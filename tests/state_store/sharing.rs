@@ -44,8 +44,8 @@ fn a_reader_changes_nothing_and_keeps_daemons_away() {
         let directory = tempfile::tempdir().unwrap();
         let generation = open(directory.path(), durability).unwrap();
         let tag = generation.tags()[0];
-        generation.commit(&first_row(&generation, "a", "1", 1)).unwrap();
-        generation.commit(&first_held(&generation, held(tag, "b", 1, Standing::Parked))).unwrap();
+        generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
+        generation.commit(&generation.take_writer(), &first_held(&generation, held(tag, "b", 1, Standing::Parked))).unwrap();
         let copied = tempfile::tempdir().unwrap();
         if durability == Durability::Log {
             drop(generation);
@@ -68,7 +68,7 @@ fn a_reader_changes_nothing_and_keeps_daemons_away() {
         assert_eq!(reader.held_of(tag, b"b", Offset(0), 9).unwrap().len(), 1);
         assert_eq!(reader.recompute(tag).unwrap(), reader.view_totals()[0]);
         drop(read);
-        let refused = reader.commit(&first_row(&reader, "c", "1", 3)).unwrap_err();
+        let refused = reader.commit(&reader.take_writer(), &first_row(&reader, "c", "1", 3)).unwrap_err();
         assert_eq!(refused, Error::ReadOnly { at: at() });
         assert_eq!(reader.flush().unwrap_err(), Error::ReadOnly { at: at() });
 
@@ -122,7 +122,7 @@ fn topics_that_are_called_like_the_stores_own_directories_have_their_own() {
     for topic in ["control", "log", "LOCK", "control.2"] {
         let identity = Identity { at: TopicPartition::new(topic, 0), ..identity() };
         let generation = store.open_generation(&identity, &views()).unwrap();
-        generation.commit(&first_row(&generation, "a", topic, 1)).unwrap();
+        generation.commit(&generation.take_writer(), &first_row(&generation, "a", topic, 1)).unwrap();
     }
     drop(store);
     let store = Store::read_only(directory.path()).unwrap();
@@ -148,7 +148,7 @@ fn partitions_open_in_parallel() {
             scope.spawn(move || {
                 let identity = Identity { at: TopicPartition::new("t", partition), partitions: 8, ..identity() };
                 let generation = store.open_generation(&identity, &views()).unwrap();
-                generation.commit(&first_row(&generation, "a", "1", 1)).unwrap();
+                generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
                 assert_eq!(generation.flush().unwrap(), Position(1));
             });
         }
@@ -160,7 +160,7 @@ fn partitions_open_in_parallel() {
 fn numbers_about_the_store_are_there() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
-    generation.commit(&first_row(&generation, "a", &"x".repeat(10_000), 1)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "a", &"x".repeat(10_000), 1)).unwrap();
     let before = generation.metrics();
     assert!(before.memtables > 10_000 && before.all_memtables > 10_000, "{before:?}");
     assert!(generation.unflushed_bytes() > 10_000);

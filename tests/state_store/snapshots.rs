@@ -19,7 +19,7 @@ pub fn of_partition(partition: u32) -> Identity {
 
 pub fn fill(generation: &Generation, from: u64, to: u64) {
     for n in from..to {
-        generation.commit(&first_row(generation, &format!("key-{n:05}"), &format!("{{\"n\":{n}}}"), n + 1)).unwrap();
+        generation.commit(&generation.take_writer(), &first_row(generation, &format!("key-{n:05}"), &format!("{{\"n\":{n}}}"), n + 1)).unwrap();
     }
 }
 
@@ -48,7 +48,7 @@ fn a_snapshot_is_the_state_at_its_position() {
         let page = opened.snapshot_read().list(opened.tags()[0], b"", None, usize::MAX).unwrap();
         assert_eq!(page.rows.len(), 100);
         assert_eq!(opened.recompute(opened.tags()[0]).unwrap(), part.totals[0]);
-        assert!(matches!(opened.commit(&commit(vec![], 101)), Err(Error::ReadOnly { .. })));
+        assert!(matches!(opened.commit(&opened.take_writer(), &commit(vec![], 101)), Err(Error::ReadOnly { .. })));
         assert!(Arc::ptr_eq(&opened, &store.open_snapshot(1, &at()).unwrap()));
         assert_eq!(store.snapshot_source(1, &at()).unwrap(), Source::Checkpoint { path: part.path.clone() });
 
@@ -74,7 +74,7 @@ pub fn overwrite(generation: &Generation) {
         (delta.views[index].books.consumed, delta.views[index].books.applied) = (1, 1);
     }
     delta.sort();
-    generation.commit(&commit(vec![delta], now + 1)).unwrap();
+    generation.commit(&generation.take_writer(), &commit(vec![delta], now + 1)).unwrap();
 }
 
 /// Every row of an opened snapshot has the number that its position says.
@@ -158,7 +158,7 @@ fn the_same_position_with_another_state_is_another_snapshot() {
     let store = store(directory.path());
     let generation = store.open_generation(&identity(), &views()).unwrap();
     let tag = generation.tags()[0];
-    generation.commit(&first_held(&generation, held(tag, "k", 0, Standing::Parked))).unwrap();
+    generation.commit(&generation.take_writer(), &first_held(&generation, held(tag, "k", 0, Standing::Parked))).unwrap();
     let parts = [Arc::clone(&generation)];
     let first = store.take_snapshot(&parts, "time", now(0)).unwrap();
     // The same record with one attempt more: neither the position nor the books show it.
@@ -166,7 +166,7 @@ fn the_same_position_with_another_state_is_another_snapshot() {
     let mut record = held(tag, "k", 0, Standing::Parked);
     record.attempts += 1;
     again.held.push(HeldChange::Put(record.clone()));
-    generation.commit(&commit(vec![again], 1)).unwrap();
+    generation.commit(&generation.take_writer(), &commit(vec![again], 1)).unwrap();
     let second = store.take_snapshot(&parts, "time", now(1)).unwrap();
     assert_eq!(snapshot_dirs(directory.path(), 3), ["1.0", "1.0-2"]);
     assert_eq!((first.parts[0].position, second.parts[0].position), (Position(1), Position(1)));
@@ -225,7 +225,7 @@ fn a_scratch_generation_is_one_like_any_other_and_never_on_disk() {
     let scratch = store.scratch(&of_partition(0), &views(), Position(7)).unwrap();
     assert_eq!((scratch.applied(), scratch.last()), (Position(7), None));
     for n in 7..500 {
-        scratch.commit(&first_row(&scratch, &format!("{n}"), "1", n + 1)).unwrap();
+        scratch.commit(&scratch.take_writer(), &first_row(&scratch, &format!("{n}"), "1", n + 1)).unwrap();
     }
     assert_eq!(scratch.flush().unwrap(), Position(500));
     fill(&scratch, 500, 510);

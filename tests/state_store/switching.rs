@@ -86,7 +86,7 @@ fn the_live_one_is_shown_whether_it_is_open_or_not() {
     let store = store(directory.path());
     assert_eq!(store.live(&at()).unwrap(), None);
     let generation = store.open_generation(&identity(), &views()).unwrap();
-    generation.commit(&first_row(&generation, "a", "1", 1)).unwrap();
+    generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
     let open = store.live(&at()).unwrap().unwrap();
     assert_eq!((open.position, open.views.as_slice()), (Position(1), generation.views()));
     drop(generation);
@@ -119,7 +119,7 @@ fn asking_never_keeps_a_generation_from_being_opened() {
         });
         for n in 0..20 {
             let generation = store.open_generation(&identity(), &views()).unwrap();
-            generation.commit(&first_row(&generation, &n.to_string(), "1", n + 1)).unwrap();
+            generation.commit(&generation.take_writer(), &first_row(&generation, &n.to_string(), "1", n + 1)).unwrap();
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(asking.join().unwrap() > 0);
@@ -286,7 +286,7 @@ fn next(store: &Store, partition: u32, back: bool) -> Switch {
     let path = store.path().join(format!("bank.accounts/{partition}/gen-{}", live.number));
     let made = same_of(store, &of(partition), &Source::Checkpoint { path }).unwrap();
     let position = made.applied().0;
-    made.commit(&first_row(&made, &format!("{position:05}"), "1", position + 1)).unwrap();
+    made.commit(&made.take_writer(), &first_row(&made, &format!("{position:05}"), "1", position + 1)).unwrap();
     made.flush().unwrap();
     Switch { at, to: made.number() }
 }

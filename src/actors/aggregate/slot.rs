@@ -3,18 +3,18 @@
 //! A [`Slot`] is a cache line: for each record one is read, of an aggregate that was last read long ago.
 
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Outcome, panic_text};
+use super::Outcome;
 use crate::event::Event;
 use crate::position::{Offset, Timestamp};
 use crate::state::Standing;
+use crate::views::guard::{self, Panicked};
 use crate::views::{Applied, Definition, Row};
 
 /// One row of an aggregate.
 #[derive(Default)]
 pub struct Slot {
-    /// `None` until the first event, and after a tombstone.
+    /// `None` until the first event, after a tombstone, and where the stored row cannot be read.
     pub row: Option<Box<dyn Row>>,
     /// Digest of the row as last handed to the writer (or loaded); 0 where there is none.
     pub digest: u128,
@@ -97,26 +97,38 @@ impl Slot {
         (self.row, self.last, self.changed) = (None, Last::NONE, true);
     }
 
-    /// Takes the batch's first copy to go back to, if the row needs one.
-    pub fn remember(&mut self, index: usize, copies: &mut Copies) {
+    /// There is a row in the store that the view cannot read: it can be removed and nothing else.
+    pub fn unreadable(digest: u128) -> Self {
+        Slot { digest, ..Slot::default() }
+    }
+
+    /// Takes the batch's first copy to go back to, if the row needs one. After a panic nothing is changed.
+    pub fn remember(&mut self, index: usize, copies: &mut Copies) -> Result<(), Panicked> {
         if self.copied_in == copies.batch {
-            return;
+            return Ok(());
         }
         let row = match &self.row {
             None => None,
-            Some(row) => match row.checkpoint() {
-                None => return,
+            Some(row) => match guard::checkpoint(&**row)? {
+                None => return Ok(()),
                 copy => copy,
             },
         };
         (self.copy, self.copied_in) = (copies.copies.len() as u32, copies.batch);
         copies.copies.push(Some(Copy { row, last: self.last, from: index }));
+        Ok(())
     }
 
     /// Folds one event. After a failure the row may be torn: call [`Slot::go_back`].
     pub fn fold(&mut self, definition: &dyn Definition, event: &Event<'_>) -> Outcome {
-        let row = self.row.get_or_insert_with(|| definition.initial());
-        match catch_unwind(AssertUnwindSafe(|| row.apply(event))) {
+        let row = match &mut self.row {
+            Some(row) => row,
+            none => match guard::initial(definition) {
+                Ok(row) => none.insert(row),
+                Err(Panicked(text)) => return Outcome::Panicked(text),
+            },
+        };
+        match guard::apply(&mut **row, event) {
             Ok(Ok(Applied::Folded)) => {
                 self.last = Last { offset: event.meta.offset, timestamp: event.meta.record_timestamp };
                 self.changed = true;
@@ -127,7 +139,7 @@ impl Slot {
                 Outcome::Ignored
             }
             Ok(Err(failure)) => Outcome::Failed(failure),
-            Err(panic) => Outcome::Panicked(panic_text(&*panic)),
+            Err(Panicked(text)) => Outcome::Panicked(text),
         }
     }
 

@@ -304,7 +304,7 @@ fn a_generation_opens_under_what_was_found() {
     let identity = state::Identity { at: at.clone(), cluster: "c".to_owned(), partitions: 1 };
     let generation = store.open_generation(&identity, &idents(&all(&[rust::<1, 'a'>(), declared("a", 1, 1)]))).unwrap();
     let commit = state::Commit { deltas: Vec::new(), position: Position(3), last: None };
-    generation.commit(&commit).unwrap();
+    generation.commit(&generation.take_writer(), &commit).unwrap();
     let live = [Some(LiveViews { position: generation.applied(), views: generation.views().to_vec() })];
     generation.flush().unwrap();
     drop(generation);

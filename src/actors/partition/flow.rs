@@ -5,19 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::PartitionMessage;
-use super::apart::Apart;
+use super::apart::{Apart, Parked};
 use super::homes::{Homes, Nursery};
 use super::published::Published;
 use super::recover::Recovery;
-use crate::actors::board::Notice;
+use crate::actors::board::{Notice, Speaker};
 use crate::actors::credit::Credits;
+use crate::actors::interleave;
 use crate::actors::plan::{Fatal, FlowOptions};
-use crate::actors::shard::Setting;
 use crate::actors::shard::activate::store_failed;
 use crate::actors::shard::actor::ShardMessage;
+use crate::actors::shard::held::held_cells;
+use crate::actors::shard::{Setting, Suspect};
 use crate::actors::writer::{Committed, Writer, WriterMessage, WriterStart};
 use crate::position::{Position, Timestamp, TopicPartition};
 use crate::record::RecordBatch;
@@ -72,6 +74,8 @@ pub struct Flow {
     last: Option<Fingerprint>,
     reading: bool,
     read_again: Option<Instant>,
+    /// Nothing more may be dealt or committed: the shards are given up for good.
+    over: bool,
 }
 
 impl Flow {
@@ -82,12 +86,18 @@ impl Flow {
         reader: Box<dyn Reader>,
         published: Arc<Published>,
     ) -> Result<Self, ActorProcessingErr> {
+        // From here on nobody else commits, so the position stands still until this partition's writer moves it.
+        let token = tokio::task::block_in_place(|| setting.generation.take_writer());
         let position = setting.generation.applied();
+        if reader.position() != position {
+            return Err(format!("the reader stands at {}, and the generation at {position}", reader.position()).into());
+        }
+        setting.count_residents_anew();
         let (committed, watching) = watch::channel(Committed { incarnation: 0, epoch: 0, position });
-        let writer_start = WriterStart { setting: setting.clone(), committed, published: published.clone() };
+        let writer_start = WriterStart { setting: setting.clone(), token, committed, published: published.clone() };
         let (writer, _) = Writer::spawn_linked(None, Writer, writer_start, partition.get_cell()).await?;
         let nursery = Nursery { partition, writer, setting: setting.clone(), incarnation: 0 };
-        let (held, waiting) = crate::actors::shard::held::held_cells(&setting)?;
+        let (held, waiting) = tokio::task::block_in_place(|| held_cells(&setting))?;
         let homes = Homes::start(&nursery, &options, held, Vec::new()).await?;
         let mut apart = Apart::new(options.own_shard_limit);
         for cell in waiting {
@@ -112,6 +122,7 @@ impl Flow {
             last: None,
             reading: true,
             read_again: None,
+            over: false,
         })
     }
 
@@ -125,6 +136,10 @@ impl Flow {
 
     /// One turn: take in what has come back, then drain, deal and collect as far as the credits allow.
     pub async fn pump(&mut self) -> Result<Pumped, Fatal> {
+        if self.over {
+            return Ok(Pumped::Idle);
+        }
+        interleave::step_async().await;
         let committed = self.settle();
         self.read_board().await?;
         self.apart.settled(committed.epoch.max(self.void_to));
@@ -170,6 +185,7 @@ impl Flow {
             Err(error) if error.retryable() => {
                 tracing::warn!(at = %self.at(), %error, "cannot read; trying again");
                 self.read_again = Some(Instant::now() + READ_AGAIN);
+                self.nursery.partition.send_after(READ_AGAIN, || PartitionMessage::Pump);
                 return Ok(false);
             }
             Err(error) => return Err(log_failed(self.at(), &error)),
@@ -203,6 +219,7 @@ impl Flow {
 
     /// Begins a commit of everything that is dealt, unless enough are under way: then the next one covers more.
     pub(super) fn collect(&mut self) {
+        debug_assert!(!self.over, "Atomic: a position is committed without its rows");
         let committed = self.committed.borrow().epoch;
         let under_way = self.epoch - committed.max(self.void_to);
         if self.dealt_to == self.collected_to || under_way >= COLLECTS {
@@ -249,55 +266,80 @@ impl Flow {
 
     async fn read_board(&mut self) -> Result<(), Fatal> {
         for notice in self.nursery.setting.board.take() {
-            match notice {
-                Notice::Fatal(fatal) => return Err(fatal),
-                Notice::Waiting(cell) => {
-                    let admitted = self.apart.admit(&self.nursery, cell).await;
-                    admitted.map_err(|error| actors_failed(self.at(), &error.to_string()))?;
-                }
-                Notice::Drained { cell, through } => {
-                    let home = self.homes.tell(&cell, ShardMessage::Release { cell: cell.clone(), through });
-                    if !home {
-                        // Nobody holds the cell in memory: its home will read the store when it is needed again.
-                        self.let_go(&cell).await?;
-                    }
-                }
-                Notice::Released(cell) => self.let_go(&cell).await?,
-                Notice::StillHeld(cell) => self.apart.again(&cell),
-                Notice::Parked(cell) => {
-                    // What the home has queued as waiting until it hears of this was dealt before now.
-                    let uncollected = u64::from(self.dealt_to != self.collected_to);
-                    if self.apart.parked(&cell, self.epoch + uncollected) {
-                        self.let_go(&cell).await?;
-                    } else {
-                        self.homes.tell(&cell, ShardMessage::Park(cell.clone()));
-                    }
-                }
-            }
+            let heard = self.hear(notice).await?;
+            heard.map_err(|error| actors_failed(self.at(), &error.to_string()))?;
         }
         Ok(())
     }
 
-    async fn let_go(&mut self, cell: &crate::actors::board::Cell) -> Result<(), Fatal> {
-        let next = self.apart.let_go(&self.nursery, cell).await;
-        next.map_err(|error| actors_failed(self.at(), &error.to_string()))
+    /// Acts on a notice, if whoever posted it still speaks for the partition. The inner error: a shard could not be
+    /// started.
+    async fn hear(&mut self, notice: Notice) -> Result<Result<(), ActorProcessingErr>, Fatal> {
+        let current = |incarnation| incarnation == self.nursery.incarnation;
+        match notice {
+            Notice::Fatal { by, fatal } => {
+                let speaks = match &by {
+                    Speaker::Home { incarnation } => current(*incarnation),
+                    Speaker::Own(own) => self.apart.has(own),
+                    Speaker::Other => true,
+                };
+                if speaks {
+                    return Err(fatal);
+                }
+            }
+            Notice::Unwritable { incarnation, row } if current(incarnation) => {
+                tracing::error!(
+                    at = %self.at(), view = row.cell.view, key = %row.cell.key.escape_ascii(), row.why,
+                    "a row cannot be written; the shards start anew without its events"
+                );
+                self.recovery.suspect(Suspect::Row { cell: row.cell, below: self.dealt_to, why: row.why });
+                self.begin_recovery();
+            }
+            Notice::Waiting(cell) => return Ok(self.apart.admit(&self.nursery, cell).await),
+            // While the shards start anew there is no home to be asked; afterwards the own shard looks once more.
+            Notice::Drained { own, turn, through } if self.apart.drained(&own, turn) && !self.recovery.pending() => {
+                let release = ShardMessage::Release { own: own.clone(), through };
+                if !self.homes.tell(&own.cell, release) {
+                    // Nobody holds the cell in memory: its home will read the store when it is needed again.
+                    return Ok(self.apart.let_go(&self.nursery, &own).await);
+                }
+            }
+            Notice::Released { own, incarnation, back: true } if current(incarnation) => {
+                return Ok(self.apart.let_go(&self.nursery, &own).await);
+            }
+            Notice::Released { own, incarnation, back: false } if current(incarnation) => self.apart.again(&own),
+            Notice::Parked { own, turn } => {
+                // What the home has queued as waiting until it hears of this was dealt before now.
+                let uncollected = u64::from(self.dealt_to != self.collected_to);
+                match self.apart.parked(&own, turn, self.epoch + uncollected) {
+                    Parked::TellHome => {
+                        // A home that starts later reads the standing from the store.
+                        self.homes.tell(&own.cell, ShardMessage::Park(own.cell.clone()));
+                    }
+                    Parked::Over => return Ok(self.apart.let_go(&self.nursery, &own).await),
+                    Parked::Stale => {}
+                }
+            }
+            Notice::Fenced(own) => return Ok(self.apart.fenced(&self.nursery, &own).await),
+            Notice::Drained { .. } | Notice::Released { .. } | Notice::Unwritable { .. } => {}
+        }
+        Ok(Ok(()))
     }
 
     /// Starts again what a hanging fold blocks.
-    pub async fn look_for_overruns(&mut self, now: Instant) -> Result<(), Fatal> {
+    pub async fn look_for_overruns(&mut self, now: Instant) {
         let limit = self.options.fold_time_limit;
         let hanging = self.homes.members_mut().find_map(|member| member.observed.overrun(&member.progress, now, limit));
         if let Some((offset, view)) = hanging {
             tracing::error!(at = %self.at(), %offset, view, ?limit, "a fold runs over its time limit; the shards start anew without it");
-            self.recovery.suspect(view, offset);
+            self.recovery.suspect(Suspect::Fold { view, offset });
             self.begin_recovery();
         }
-        let again = self.apart.restart_overrun(&self.nursery, now, limit).await;
-        again.map_err(|error| actors_failed(self.at(), &error.to_string()))
+        self.apart.give_up_overrun(&self.nursery, now, limit).await;
     }
 
     /// A supervised actor ended by itself.
-    pub async fn child_failed(&mut self, id: ActorId) -> Result<(), Fatal> {
+    pub fn child_failed(&mut self, id: ActorId) -> Result<(), Fatal> {
         if id == self.nursery.writer.get_id() {
             return Err(actors_failed(self.at(), "the writer failed"));
         }
@@ -308,8 +350,8 @@ impl Flow {
             self.begin_recovery();
             return Ok(());
         }
-        let again = self.apart.restart_failed(&self.nursery, id).await;
-        again.map_err(|error| actors_failed(self.at(), &error.to_string()))
+        self.apart.give_up_failed(&self.nursery, id);
+        Ok(())
     }
 
     pub fn stop_reading(&mut self) {
@@ -334,20 +376,23 @@ impl Flow {
         }
     }
 
-    /// Nothing more is written, and what was being written is.
+    /// Nothing more is written, and what was being written is when this returns.
     pub async fn stand_still(&mut self) {
-        self.fence();
-        let incarnation = self.nursery.incarnation;
-        // A writer that is gone writes nothing either.
-        let _ = self.committed.wait_for(|committed| committed.incarnation >= incarnation).await;
+        let closed = self.fence();
+        // A writer that is gone drops the reply, and writes nothing either.
+        let _ = closed.await;
     }
 
-    /// Nothing more of any shard is written.
-    pub fn fence(&mut self) {
+    /// Nothing more of any shard is written. Answered when nothing is being written any more.
+    pub fn fence(&mut self) -> oneshot::Receiver<()> {
+        self.over = true;
+        self.reading = false;
         self.homes.give_up();
         self.apart.give_up();
         self.nursery.incarnation += 1;
-        let _ = self.nursery.writer.cast(WriterMessage::Reset { incarnation: self.nursery.incarnation });
+        let (done, closed) = oneshot::channel();
+        let _ = self.nursery.writer.cast(WriterMessage::Close { done });
+        closed
     }
 }
 

@@ -8,6 +8,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 
 use super::PartitionMessage;
 use crate::actors::board::Cell;
+use crate::actors::interleave;
 use crate::actors::plan::{FlowOptions, Placement};
 use crate::actors::progress::{Observed, Progress};
 use crate::actors::residents::key_hash;
@@ -46,6 +47,7 @@ impl Nursery {
             incarnation: self.incarnation,
             fence: fence.clone(),
             replace_thread,
+            resident: self.setting.residents(),
         };
         let (actor, _) = ShardActor::spawn_linked(None, ShardActor, start, self.partition.get_cell()).await?;
         Ok(Member { actor, progress, observed: Observed::default(), fence })
@@ -186,7 +188,8 @@ impl Homes {
         if let Some(&index) = self.by_key.get(key) {
             return Ok(index);
         }
-        let held = held_of(&nursery.setting, key)?;
+        let held = tokio::task::block_in_place(|| held_of(&nursery.setting, key))?;
+        interleave::step_async().await;
         let index = self.add(nursery, key.into(), held).await?;
         self.by_key.insert(key.into(), index);
         Ok(index)
@@ -271,9 +274,8 @@ fn held_of(setting: &Setting, key: &[u8]) -> Result<HashMap<Cell, Tail>, ActorPr
         if totals.books.waiting + totals.books.parked == 0 {
             continue;
         }
-        let queue = setting.generation.held_of(setting.tags[view], key, crate::position::Offset(0), usize::MAX)?;
-        if let (Some(first), Some(last)) = (queue.first(), queue.last()) {
-            held.insert(Cell { view, key: key.into() }, Tail { last: last.offset, standing: first.standing });
+        if let Some((last, standing)) = setting.generation.held_tail(setting.tags[view], key)? {
+            held.insert(Cell { view, key: key.into() }, Tail { last, standing });
         }
     }
     Ok(held)

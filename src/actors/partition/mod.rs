@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 use self::flow::{Flow, Pumped};
 use self::published::Published;
-use super::board::{Board, Notice};
+use super::board::Board;
 use super::plan::{Fatal, FlowOptions};
 use super::shard::Setting;
 use super::writer::Committed;
@@ -40,6 +40,8 @@ pub enum PartitionMessage {
     Tick,
     /// Take in nothing more, see what is in flight committed, and answer how that ended.
     Stop { ending: Ending, reply: oneshot::Sender<Result<Ended, Fatal>> },
+    /// Stop at once: drop what is in flight, and answer when nothing is being written any more.
+    Abandon { reply: oneshot::Sender<()> },
 }
 
 /// What is done when everything in flight is committed.
@@ -126,20 +128,23 @@ impl Actor for Partition {
         state: &mut PartitionState,
     ) -> Result<(), ActorProcessingErr> {
         if state.ended {
-            if let PartitionMessage::Stop { reply, .. } = message {
-                let _ = reply.send(Ok(Ended { durable: state.flow.durable(), reader: None }));
+            match message {
+                PartitionMessage::Stop { reply, .. } => {
+                    let _ = reply.send(Ok(Ended { durable: state.flow.durable(), reader: None }));
+                }
+                PartitionMessage::Abandon { reply } => state.abandon(reply).await,
+                PartitionMessage::Pump | PartitionMessage::Tick => {}
             }
             return Ok(());
         }
         match message {
+            PartitionMessage::Abandon { reply } => state.abandon(reply).await,
             PartitionMessage::Pump => {
                 state.pumping.store(false, Ordering::Release);
                 state.pump(&myself).await;
             }
             PartitionMessage::Tick => {
-                if let Err(fatal) = state.flow.look_for_overruns(Instant::now()).await {
-                    state.end(fatal);
-                }
+                state.flow.look_for_overruns(Instant::now()).await;
             }
             PartitionMessage::Stop { ending, reply } => {
                 state.stopping = Some((ending, reply));
@@ -157,14 +162,17 @@ impl Actor for Partition {
         state: &mut PartitionState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorFailed(cell, error) => {
+            // Of a partition that has ended nothing more may be begun.
+            SupervisionEvent::ActorFailed(cell, error) if !state.ended => {
                 tracing::error!(at = %state.flow.at(), %error, "a child of the partition failed");
-                if let Err(fatal) = state.flow.child_failed(cell.get_id()).await {
-                    state.end(fatal);
+                match state.flow.child_failed(cell.get_id()) {
+                    Ok(()) => state.pump(&myself).await,
+                    Err(fatal) => state.end(fatal),
                 }
-                state.pump(&myself).await;
             }
-            SupervisionEvent::ActorTerminated(..)
+            // With it comes what the shard had in memory, and perhaps views' rows whose `Drop` takes its time or panics.
+            SupervisionEvent::ActorTerminated(_, state, _) => drop(tokio::task::spawn_blocking(move || drop(state))),
+            SupervisionEvent::ActorFailed(..)
             | SupervisionEvent::ActorStarted(_)
             | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
@@ -183,6 +191,7 @@ impl PartitionState {
             && let Some((ending, reply)) = self.stopping.take()
         {
             self.ended = true;
+            self.flow.stand_still().await;
             let ended = match ending {
                 Ending::Durable => self.flow.flush().await.map(|durable| Ended { durable, reader: None }),
                 Ending::HandOver => Ok(self.hand_over().await),
@@ -194,11 +203,21 @@ impl PartitionState {
 
     /// Leaves the generation and the reader to whoever goes on with them.
     async fn hand_over(&mut self) -> Ended {
-        self.flow.stand_still().await;
         // A notification that this one took would be missing there.
         self.waker.abort();
         let _ = (&mut self.waker).await;
         Ended { durable: self.flow.durable(), reader: self.flow.take_reader() }
+    }
+
+    /// Nobody waits for what is in flight any more: it is dropped, and the log has it. Answers when nothing is being
+    /// written, so that whoever goes on with the generation reads what this one leaves.
+    async fn abandon(&mut self, reply: oneshot::Sender<()>) {
+        self.flow.stand_still().await;
+        if !std::mem::replace(&mut self.ended, true) {
+            self.published.stopped();
+        }
+        self.stopping = None;
+        let _ = reply.send(());
     }
 
     /// The partition cannot go on: nothing more is written, and the node is told once.
@@ -207,7 +226,8 @@ impl PartitionState {
             return;
         }
         tracing::error!(at = %self.flow.at(), reason = fatal.reason, next = fatal.next, "the partition ends");
-        self.flow.fence();
+        // Whoever goes on with the generation takes the writer's right, which waits for a commit that is under way.
+        drop(self.flow.fence());
         self.published.failed(&fatal);
         if let Some((_, reply)) = self.stopping.take() {
             let _ = reply.send(Err(fatal.clone()));
@@ -259,9 +279,4 @@ async fn wake(
             }
         }
     }
-}
-
-/// Posts the end of a partition from a task that is not an actor.
-pub fn post_fatal(board: &Board, fatal: Fatal) {
-    board.post(Notice::Fatal(fatal));
 }

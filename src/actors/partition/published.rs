@@ -114,7 +114,7 @@ impl Published {
             log_end,
             lag_records,
             lag_seconds,
-            resident: self.setting.resident.load(Ordering::Relaxed).max(0) as u64,
+            resident: self.setting.residents().load(Ordering::Relaxed).max(0) as u64,
             batch_records: self.batch_records.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             waiting: sum(|books| books.waiting),

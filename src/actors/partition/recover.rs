@@ -10,9 +10,8 @@ use crate::actors::shard::Suspect;
 use crate::actors::shard::activate::store_failed;
 use crate::actors::shard::held::held_cells;
 use crate::actors::writer::{Committed, WriterMessage};
-use crate::position::Offset;
+use crate::actors::interleave;
 use crate::streams::Limit;
-use std::sync::atomic::Ordering;
 
 /// So many losses of a shard within [`WINDOW`] are the end of the partition.
 const LOSSES: usize = 5;
@@ -29,9 +28,8 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// The event whose fold hung is set apart when it comes again.
-    pub fn suspect(&mut self, view: usize, offset: Offset) {
-        let suspect = Suspect { view, offset };
+    /// What the shards were started anew for is set apart when it comes again.
+    pub fn suspect(&mut self, suspect: Suspect) {
         if !self.suspects.contains(&suspect) {
             self.suspects.push(suspect);
         }
@@ -58,6 +56,11 @@ impl Recovery {
         }
     }
 
+    /// Whether there are no shards at the moment.
+    pub fn pending(&self) -> bool {
+        self.awaited.is_some() || self.due
+    }
+
     pub fn restart_due(&mut self) -> bool {
         std::mem::take(&mut self.due)
     }
@@ -77,10 +80,11 @@ impl Flow {
     /// Starts new home shards and deals the kept batches again.
     pub(super) async fn restart(&mut self, committed: &Committed) -> Result<(), Fatal> {
         let setting = self.nursery.setting.clone();
-        setting.resident.store(0, Ordering::Relaxed);
-        let (held, waiting) = held_cells(&setting).map_err(|error| store_failed(&setting.at, &error))?;
-        let suspects = std::mem::take(&mut self.recovery.suspects);
-        self.recovery.suspects = suspects.iter().filter(|s| !committed.position.is_past(s.offset)).copied().collect();
+        setting.count_residents_anew();
+        let cells = tokio::task::block_in_place(|| held_cells(&setting));
+        let (held, waiting) = cells.map_err(|error| store_failed(&setting.at, &error))?;
+        interleave::step_async().await;
+        self.recovery.suspects.retain(|suspect| !suspect.is_past(committed.position));
         let homes = Homes::start(&self.nursery, &self.options, held, self.recovery.suspects.clone()).await;
         self.homes = homes.map_err(|error| actors_failed(&setting.at, &error.to_string()))?;
         self.apart.look_again();

@@ -20,7 +20,7 @@ use crate::actors::travel::watched::{Watch, watched};
 use crate::actors::waiting;
 use crate::position::{PositionVector, TopicPartition};
 use crate::state::{self, Books, Generation, Snapshot};
-use crate::views::Definitions;
+use crate::views::{Definitions, guard};
 
 /// Rows of a snapshot that are tried before it is called compatible; all of them are when it is taken over.
 const TRIED: usize = 1000;
@@ -157,7 +157,7 @@ fn readable(generation: &Generation, definitions: &Definitions) -> Result<(), St
         }
         let page = read.list(view.tag, b"", None, TRIED).map_err(|error| error.to_string())?;
         for (key, row) in page.rows {
-            definition.decode(&row.json).map_err(|why| {
+            guard::decode(&**definition, &row.json).map_err(|why| {
                 format!(
                     "view `{}`, key \"{}\": version {} cannot read its row: {why}",
                     view.name,

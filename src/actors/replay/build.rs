@@ -17,7 +17,7 @@ use crate::actors::opening;
 use crate::actors::serving::{TopicShared, stored};
 use crate::state::{self, Generation, Source, Store, ViewIdent};
 use crate::streams::{Limit, Log};
-use crate::views::Definitions;
+use crate::views::{Definitions, guard};
 
 /// Rebuilds that run side by side: enough to keep every core busy, and no more, for each has its share of the memory.
 pub fn side_by_side() -> usize {
@@ -131,7 +131,8 @@ fn open_generation(
     };
     let mut take_over = |view: usize, _: &[u8], json: &[u8]| {
         let mut bytes = Vec::new();
-        definitions[view].decode(json)?.encode(&mut bytes);
+        let row = guard::decode(&*definitions[view], json)?;
+        guard::encode(&*row, &mut bytes).map_err(|why| format!("the row cannot be written: {why}"))?;
         Ok((bytes != json).then_some(bytes))
     };
     let made = store.create_shadow(&identity, &idents, &source, &mut take_over);

@@ -10,6 +10,7 @@ mod inline;
 pub mod quiet;
 mod redrives;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -129,10 +130,12 @@ impl Rebuild {
 
     fn begin(&mut self) -> Result<Box<Inline>, Fatal> {
         let setting = self.setting.clone();
+        // From whoever was given up: its commit is over when the right is taken, and it makes no other.
+        let token = setting.generation.take_writer();
         let applied = setting.generation.applied();
-        self.suspects.retain(|suspect| !applied.is_past(suspect.offset));
+        self.suspects.retain(|suspect| !suspect.is_past(applied));
         let (gate, gauge, suspects) = (self.gate.clone(), self.gauge.clone(), self.suspects.clone());
-        Inline::new(setting, self.options.clone(), gate, gauge, suspects, self.overran.take()).map(Box::new)
+        Inline::new(setting, token, self.options.clone(), gate, gauge, suspects, self.overran.take()).map(Box::new)
     }
 
     /// Opens the log, again and again while that may help; `None` when the job is stopped meanwhile. On a quiet thread,
@@ -190,8 +193,12 @@ impl Rebuild {
         })?;
         loop {
             match told.recv_timeout(tick) {
-                Ok((inline, end)) => {
+                Ok((mut inline, end)) => {
                     let _ = thread.join();
+                    if let Some(suspect) = inline.suspect.take() {
+                        self.suspects.push(suspect);
+                        return Ok(None);
+                    }
                     let end = end?;
                     self.inline = Some(inline);
                     return Ok(Some(end));
@@ -204,16 +211,16 @@ impl Rebuild {
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let panic = thread.join().err();
-                    let text = panic.map(|panic| crate::actors::aggregate::panic_text(&*panic)).unwrap_or_default();
+                    let text = panic.map(|panic| crate::views::guard::panic_text(&*panic)).unwrap_or_default();
                     return Err(self.fault_of_ours(format!("the rebuild panicked: {text}")));
                 }
             }
         }
     }
 
-    /// Leaves a thread behind whose fold hangs. It will never commit anything.
+    /// Leaves a thread behind whose fold hangs. It will never commit anything: the next run takes the right to.
     fn give_up(&mut self, watched: &Watched, offset: Offset, view: usize) {
-        watched.fence.close();
+        watched.given_up.store(true, Ordering::Release);
         let (at, limit) = (&self.setting.at, self.options.fold_time_limit);
         tracing::error!(
             %at, %offset, view = self.setting.definitions[view].name(), ?limit,
@@ -222,7 +229,7 @@ impl Rebuild {
         );
         match watched.redriven() {
             Some(cell) if cell.view == view => self.overran = Some((cell, offset)),
-            _ => self.suspects.push(Suspect { view, offset }),
+            _ => self.suspects.push(Suspect::Fold { view, offset }),
         }
     }
 
@@ -240,7 +247,7 @@ impl Rebuild {
 #[derive(Clone, Default)]
 struct Watched {
     progress: Arc<Progress>,
-    fence: Arc<Fence>,
+    given_up: Arc<AtomicBool>,
     redriven: Arc<Mutex<Option<Cell>>>,
 }
 
@@ -252,27 +259,6 @@ impl Watched {
 
     fn set_redriven(&self, cell: Option<Cell>) {
         *self.redriven.lock().unwrap_or_else(PoisonError::into_inner) = cell;
-    }
-}
-
-/// Stands between a run and the store: once it is closed the run commits nothing more, and a commit that had begun is
-/// over when [`Fence::close`] returns.
-#[derive(Default)]
-struct Fence(Mutex<bool>);
-
-impl Fence {
-    fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-    }
-
-    fn closed(&self) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs `commit` unless the fence is closed, and keeps it open meanwhile.
-    fn pass<T>(&self, commit: impl FnOnce() -> T) -> Option<T> {
-        let closed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (!*closed).then(commit)
     }
 }
 

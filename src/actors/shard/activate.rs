@@ -9,7 +9,7 @@ use crate::actors::board::Cell;
 use crate::actors::plan::Fatal;
 use crate::position::TopicPartition;
 use crate::state::{self, StoredRow, ViewTag, digest};
-use crate::views::Definition;
+use crate::views::{Definition, guard};
 
 impl Shard {
     /// Adds the seat of each of these records' aggregates to `seats`.
@@ -72,7 +72,8 @@ impl Shard {
                 if let Some(stored) = stored {
                     match read_slot(&**definition, setting.tags[view], &keys[i].0, &stored) {
                         Ok(slot) => aggregate.slots[view] = slot,
-                        Err(why) => {
+                        Err((slot, why)) => {
+                            aggregate.slots[view] = slot;
                             unreadable.insert(Cell { view, key: keys[i].0.clone() }, why);
                         }
                     }
@@ -103,19 +104,24 @@ impl Shard {
     /// Reads one row again that another shard has committed.
     pub(super) fn load_one(&mut self, seat: u32, view: usize) -> Result<(), state::Error> {
         let key: Box<[u8]> = (&*self.residents.get_mut(seat).key).into();
-        match load_slot(&self.setting, view, &key)? {
-            Ok(slot) => self.residents.get_mut(seat).slots[view] = slot,
-            Err(why) => {
+        let slot = match load_slot(&self.setting, view, &key)? {
+            Ok(slot) => slot,
+            Err((slot, why)) => {
                 self.unreadable.insert(Cell { view, key }, why);
+                slot
             }
-        }
+        };
+        self.residents.get_mut(seat).slots[view] = slot;
         self.residents.remeasure(seat);
         Ok(())
     }
 }
 
+/// What is stored cannot be read by its view: a slot in which it can only be removed, and why.
+type Unreadable = (Slot, String);
+
 /// Reads one row; the inner error says why the view cannot read what is stored.
-pub(super) fn load_slot(setting: &Setting, view: usize, key: &[u8]) -> Result<Result<Slot, String>, state::Error> {
+pub(super) fn load_slot(setting: &Setting, view: usize, key: &[u8]) -> Result<Result<Slot, Unreadable>, state::Error> {
     let mut loaded = Ok(Slot::default());
     setting.generation.load(setting.tags[view], &[key], |_, stored| {
         if let Some(stored) = stored {
@@ -127,8 +133,15 @@ pub(super) fn load_slot(setting: &Setting, view: usize, key: &[u8]) -> Result<Re
 }
 
 /// A slot from a stored row.
-fn read_slot(definition: &dyn Definition, tag: ViewTag, key: &[u8], stored: &StoredRow<'_>) -> Result<Slot, String> {
-    let row = definition.decode(stored.json).map_err(|why| format!("the stored row does not fit the view: {why}"))?;
+fn read_slot(
+    definition: &dyn Definition,
+    tag: ViewTag,
+    key: &[u8],
+    stored: &StoredRow<'_>,
+) -> Result<Slot, Unreadable> {
     let digest = digest::stored(tag, key, stored);
-    Ok(Slot::stored(row, digest, stored.offset, stored.timestamp))
+    match guard::decode(definition, stored.json) {
+        Ok(row) => Ok(Slot::stored(row, digest, stored.offset, stored.timestamp)),
+        Err(why) => Err((Slot::unreadable(digest), format!("the stored row does not fit the view: {why}"))),
+    }
 }

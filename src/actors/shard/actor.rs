@@ -1,7 +1,7 @@
 //! The ractor shell around a shard: one actor type for all placements.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -10,7 +10,8 @@ use super::activate::store_failed;
 use super::core::Shard;
 use super::redrive::{Next, Redrive};
 use super::{Setting, Slice};
-use crate::actors::board::{Cell, Notice};
+use crate::actors::board::{Cell, Notice, OwnShard, Speaker};
+use crate::actors::interleave;
 use crate::actors::plan::Fatal;
 use crate::actors::writer::WriterMessage;
 use crate::position::Offset;
@@ -22,11 +23,12 @@ pub enum ShardMessage {
     /// Hand everything since the last collect to the writer, as part of this epoch.
     Collect { epoch: u64 },
     /// The cell's own shard is done up to `through`: let the cell back in.
-    Release { cell: Cell, through: Option<Offset> },
+    Release { own: OwnShard, through: Option<Offset> },
     /// The cell's own shard gave up.
     Park(Cell),
-    /// To the own shard of a cell: apply what waits.
-    Redrive,
+    /// To the own shard of a cell: apply what waits. Wake-ups are numbered, and one that is not the next is none: so
+    /// there is one chain of attempts, however often and by whomever the shard is woken.
+    Redrive { turn: u64 },
 }
 
 /// The actor. Its configuration and its state are made by [`ShardStart`].
@@ -44,6 +46,8 @@ pub struct ShardStart {
     /// A fold may hang, and must then not hold a thread of the runtime: the shard folds on a thread that the runtime
     /// replaces. Costs some microseconds a message, which a shard of a single aggregate in `own` placement is spared.
     pub replace_thread: bool,
+    /// Where its resident aggregates are counted.
+    pub resident: Arc<AtomicI64>,
 }
 
 /// What a shard is for.
@@ -51,7 +55,42 @@ pub enum Role {
     /// Aggregates that fold as the records come.
     Home(Box<Shard>),
     /// One cell whose events wait.
-    Apart(Redrive),
+    Own(Box<Own>),
+}
+
+/// The shard of a single cell.
+pub struct Own {
+    pub redrive: Redrive,
+    pub number: u64,
+    /// The number of the next wake-up.
+    pub turn: u64,
+}
+
+impl Own {
+    fn id(&self) -> OwnShard {
+        OwnShard { cell: self.redrive.cell().clone(), number: self.number }
+    }
+}
+
+impl ShardStart {
+    fn speaker(&self) -> Speaker {
+        match &self.role {
+            Role::Home(_) => Speaker::Home { incarnation: self.incarnation },
+            Role::Own(own) => Speaker::Own(own.id()),
+        }
+    }
+
+    fn post(&self, notice: Notice) {
+        self.setting.board.post(notice);
+    }
+}
+
+impl Drop for ShardStart {
+    fn drop(&mut self) {
+        if let Role::Home(shard) = &self.role {
+            self.resident.fetch_sub(shard.resident() as i64, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Actor for ShardActor {
@@ -72,84 +111,85 @@ impl Actor for ShardActor {
         if state.fence.load(Ordering::Acquire) {
             return Ok(());
         }
-        let outcome = match (&mut state.role, message) {
-            (Role::Home(shard), message) => {
-                if state.replace_thread && matches!(message, ShardMessage::Apply(_)) {
-                    tokio::task::block_in_place(|| home(shard, message, &state.writer, state.incarnation))
-                } else {
-                    home(shard, message, &state.writer, state.incarnation)
-                }
+        let next = match &state.role {
+            Role::Home(_) => None,
+            Role::Own(own) => Some(own.turn),
+        };
+        let outcome = match (next, message) {
+            (None, message) => {
+                // What may read the store, or takes its time, does not hold a thread of the runtime either.
+                let replace = state.replace_thread || matches!(message, ShardMessage::Release { .. });
+                if replace { tokio::task::block_in_place(|| home(state, message)) } else { home(state, message) }
             }
-            (Role::Apart(redrive), ShardMessage::Redrive) => {
-                apart(&myself, redrive, &state.writer, &state.fence, &state.setting).await
-            }
-            (Role::Apart(_), _) => Ok(()),
+            (Some(next), ShardMessage::Redrive { turn }) if turn == next => apart(&myself, state).await,
+            (Some(_), _) => Ok(()),
         };
         if let Err(fatal) = outcome {
             // The partition ends; nothing of this shard may be committed any more.
             state.fence.store(true, Ordering::Release);
-            state.setting.board.post(Notice::Fatal(fatal));
+            state.post(Notice::Fatal { by: state.speaker(), fatal });
         }
         Ok(())
     }
 }
 
 /// Serves a home shard's message.
-fn home(
-    shard: &mut Shard,
-    message: ShardMessage,
-    writer: &ActorRef<WriterMessage>,
-    incarnation: u64,
-) -> Result<(), Fatal> {
-    let setting = shard.setting().clone();
+fn home(state: &mut ShardStart, message: ShardMessage) -> Result<(), Fatal> {
+    let Role::Home(shard) = &mut state.role else { return Ok(()) };
+    let before = shard.resident() as i64;
+    let (setting, incarnation) = (&state.setting, state.incarnation);
     match message {
-        ShardMessage::Apply(slice) => {
-            let before = shard.resident() as i64;
-            shard.apply(&slice)?;
-            setting.resident.fetch_add(shard.resident() as i64 - before, Ordering::Relaxed);
-        }
-        ShardMessage::Collect { epoch } => {
-            let handover = shard.collect(epoch);
-            // A writer that is gone takes the partition with it; there is nobody to tell.
-            let _ = writer.cast(WriterMessage::Delta { incarnation, epoch, handover });
-        }
-        ShardMessage::Release { cell, through } => {
-            let back = shard.release(&cell, through).map_err(|error| store_failed(&setting.at, &error))?;
-            setting.board.post(if back { Notice::Released(cell) } else { Notice::StillHeld(cell) });
+        ShardMessage::Apply(slice) => shard.apply(&slice)?,
+        ShardMessage::Collect { epoch } => match shard.collect(epoch) {
+            Ok(handover) => {
+                interleave::step();
+                // A writer that is gone takes the partition with it; there is nobody to tell.
+                let _ = state.writer.cast(WriterMessage::Delta { incarnation, epoch, handover });
+            }
+            Err(row) => {
+                // What it has folded cannot be handed over: the partition starts its shards anew, without that row.
+                state.fence.store(true, Ordering::Release);
+                setting.board.post(Notice::Unwritable { incarnation, row });
+            }
+        },
+        ShardMessage::Release { own, through } => {
+            interleave::step();
+            let back = shard.release(&own.cell, through).map_err(|error| store_failed(&setting.at, &error))?;
+            setting.board.post(Notice::Released { own, incarnation, back });
         }
         ShardMessage::Park(cell) => shard.park(&cell),
-        ShardMessage::Redrive => {}
+        ShardMessage::Redrive { .. } => {}
     }
+    state.resident.fetch_add(shard.resident() as i64 - before, Ordering::Relaxed);
     Ok(())
 }
 
 /// Takes one step of a redrive, and sees it committed before the next.
-async fn apart(
-    myself: &ActorRef<ShardMessage>,
-    redrive: &mut Redrive,
-    writer: &ActorRef<WriterMessage>,
-    fence: &Arc<AtomicBool>,
-    setting: &Setting,
-) -> Result<(), Fatal> {
-    let (delta, next) = tokio::task::block_in_place(|| redrive.step())?;
+async fn apart(myself: &ActorRef<ShardMessage>, state: &mut ShardStart) -> Result<(), Fatal> {
+    let Role::Own(own) = &mut state.role else { return Ok(()) };
+    own.turn += 1;
+    let turn = own.turn;
+    let (delta, next) = tokio::task::block_in_place(|| own.redrive.step())?;
+    let own = own.id();
+    interleave::step_async().await;
     if !delta.is_empty() {
         let (done, committed) = oneshot::channel();
-        let message = WriterMessage::Apart { delta, fence: fence.clone(), done };
-        if writer.cast(message).is_err() || committed.await.is_err() {
+        let message = WriterMessage::Apart { delta, fence: state.fence.clone(), done };
+        if state.writer.cast(message).is_err() || committed.await.is_err() {
             // Given up by the partition, or the partition is ending.
             return Ok(());
         }
     }
-    let cell = redrive.cell().clone();
+    interleave::step_async().await;
     match next {
         Next::More => {
-            let _ = myself.cast(ShardMessage::Redrive);
+            let _ = myself.cast(ShardMessage::Redrive { turn });
         }
         Next::After(wait) => {
-            myself.send_after(wait, || ShardMessage::Redrive);
+            myself.send_after(wait, move || ShardMessage::Redrive { turn });
         }
-        Next::Drained(through) => setting.board.post(Notice::Drained { cell, through }),
-        Next::Parked => setting.board.post(Notice::Parked(cell)),
+        Next::Drained(through) => state.post(Notice::Drained { own, turn, through }),
+        Next::Parked => state.post(Notice::Parked { own, turn }),
     }
     Ok(())
 }

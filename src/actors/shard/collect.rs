@@ -2,26 +2,26 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Handover;
 use super::core::{Shard, Tail};
+use super::{Handover, Unwritable};
 use crate::actors::aggregate::Slot;
 use crate::actors::board::Cell;
 use crate::position::Offset;
 use crate::state::ViewTag;
 use crate::state::{Delta, HeldChange, Standing, ViewChange, digest, keys};
+use crate::views::guard;
 
 impl Shard {
     /// Everything since the last collect, sorted, and room made for what comes. The aggregates count as not in the store
-    /// until `epoch` is committed.
-    pub fn collect(&mut self, epoch: u64) -> Handover {
-        let handover = self.hand_all_over(epoch);
-        let gone = self.make_room(self.setting.residency, self.setting.committed.load(Ordering::Acquire));
-        self.setting.resident.fetch_sub(gone as i64, Ordering::Relaxed);
-        handover
+    /// until `epoch` is committed. After an error the shard is of no use any more: a part of its changes is lost.
+    pub fn collect(&mut self, epoch: u64) -> Result<Handover, Unwritable> {
+        let handover = self.hand_all_over(epoch)?;
+        self.make_room(self.setting.residency, self.setting.committed.load(Ordering::Acquire));
+        Ok(handover)
     }
 
-    /// Everything since the last collect, sorted.
-    pub fn hand_all_over(&mut self, epoch: u64) -> Handover {
+    /// Everything since the last collect, sorted. After an error the shard is of no use any more.
+    pub fn hand_all_over(&mut self, epoch: u64) -> Result<Handover, Unwritable> {
         let views = self.setting.definitions.len();
         let fresh = Handover { delta: Delta::new(views), waiting: Vec::new() };
         let mut handover = std::mem::replace(&mut self.handover, fresh);
@@ -33,7 +33,8 @@ impl Shard {
             aggregate.epoch = epoch;
             for (view, slot) in aggregate.slots.iter_mut().enumerate() {
                 let (rows, change) = handover.delta.split(view);
-                hand_over(&aggregate.key, slot, self.setting.tags[view], rows, change);
+                let written = hand_over(&aggregate.key, slot, self.setting.tags[view], rows, change);
+                written.map_err(|why| Unwritable { cell: Cell { view, key: (&*aggregate.key).into() }, why })?;
             }
             // Only now is it known how long the rows are.
             self.residents.remeasure(seat);
@@ -42,7 +43,7 @@ impl Shard {
         if let Some(mean) = handover.delta.bytes().checked_div(handover.delta.len()) {
             self.row_bytes = mean + mean / 8;
         }
-        handover
+        Ok(handover)
     }
 
     /// Lets aggregates go until their estimated bytes are within `budget`; `committed` is the newest committed epoch.
@@ -77,10 +78,14 @@ impl Shard {
 
     /// The cell's own shard has applied and committed its events up to `through`: let the cell back in, unless more
     /// have been queued since. Answers whether it is back.
+    ///
+    /// A cell that is not held here is at home already, and what is resident of it is newer than the store: a shard that
+    /// began after the own shard's last commit has read the row as that commit left it.
     pub fn release(&mut self, cell: &Cell, through: Option<Offset>) -> Result<bool, crate::state::Error> {
         match self.held.get(cell) {
+            None => return Ok(true),
             Some(tail) if through.is_none_or(|through| tail.last > through) => return Ok(false),
-            _ => {}
+            Some(_) => {}
         }
         self.held.remove(cell);
         self.unreadable.remove(cell);
@@ -88,6 +93,7 @@ impl Shard {
         let hash = crate::actors::residents::key_hash(&cell.key);
         if let Some(seat) = self.residents.find(hash, &cell.key) {
             let slot = &mut self.residents.get_mut(seat).slots[cell.view];
+            debug_assert!(!slot.changed, "Once: what is folded and not committed would be lost");
             *slot = Slot::default();
             self.load_one(seat, cell.view)?;
         }
@@ -107,27 +113,28 @@ impl Shard {
     }
 }
 
-/// Encodes a row that has changed, with its part of the digest.
+/// Encodes a row that has changed, with its part of the digest. The error says why the view could not write it.
 pub(super) fn hand_over(
     key: &[u8],
     slot: &mut Slot,
     tag: ViewTag,
     rows: &mut crate::state::Rows,
     change: &mut ViewChange,
-) {
+) -> Result<(), String> {
     if !std::mem::take(&mut slot.changed) {
-        return;
+        return Ok(());
     }
     let stored_before = slot.digest != 0;
     match (&slot.row, slot.last()) {
         (Some(row), Some((offset, timestamp))) => {
-            let (stored_key, stored_value) = rows.put(
+            let written = rows.try_put(
                 |into| keys::row_key(tag, key, into),
                 |into| {
                     keys::row_value_header(offset, timestamp, into);
-                    row.encode(into);
+                    guard::encode(&**row, into)
                 },
             );
+            let (stored_key, stored_value) = written.map_err(|why| format!("the row cannot be written: {why}"))?;
             let digest = digest::row(stored_key, stored_value);
             change.digest = change.digest.wrapping_add(digest).wrapping_sub(slot.digest);
             change.rows += i64::from(!stored_before);
@@ -141,4 +148,5 @@ pub(super) fn hand_over(
         }
         _ => {}
     }
+    Ok(())
 }

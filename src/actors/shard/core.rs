@@ -15,6 +15,7 @@ use crate::position::Offset;
 use crate::record::{RecordBatch, RecordRef};
 use crate::state::{Delta, Reason, Standing};
 use crate::views::Failure;
+use crate::views::guard::Panicked;
 
 /// Stands in the list of seats for a record that has no aggregate: no key, or one that is too long.
 pub(super) const NOBODY: u32 = u32::MAX;
@@ -151,8 +152,10 @@ impl Shard {
         // Looked up again, for the borrow: the seat is warm.
         let aggregate = self.residents.get_mut(seat);
         let slot = &mut aggregate.slots[view];
-        slot.remember(i, &mut self.copies);
         self.progress.at(record.offset, view);
+        if let Err(Panicked(text)) = slot.remember(i, &mut self.copies) {
+            return self.set_panicked_aside(i, view, record, text);
+        }
         let changed = slot.changed;
         match slot.fold(&*self.setting.definitions[view], event) {
             Outcome::Folded => {
@@ -174,10 +177,21 @@ impl Shard {
             }
             Outcome::Panicked(text) => {
                 self.go_back(records, i, view);
-                tracing::error!(at = %self.setting.at, offset = record.offset.0, view = self.setting.definitions[view].name(), panic = text, "a fold panicked; its aggregate is set apart");
-                self.set_aside(i, view, record, Reason::Panicked, text)
+                self.set_panicked_aside(i, view, record, text)
             }
         }
+    }
+
+    fn set_panicked_aside(
+        &mut self,
+        i: usize,
+        view: usize,
+        record: RecordRef<'_>,
+        panic: String,
+    ) -> Result<(), Fatal> {
+        let name = self.setting.definitions[view].name();
+        tracing::error!(at = %self.setting.at, offset = record.offset.0, view = name, panic, "a fold panicked; its aggregate is set apart");
+        self.set_aside(i, view, record, Reason::Panicked, panic)
     }
 
     /// Puts a row back to the state before the event at `i`: the copy from the batch's beginning, and on it the
@@ -199,8 +213,8 @@ impl Shard {
 
     /// Why this event is not even tried here: its fold overran before, or its row cannot be read.
     fn distrusted(&self, view: usize, record: RecordRef<'_>) -> Option<(Reason, String)> {
-        if self.suspects.iter().any(|s| s.view == view && s.offset == record.offset) {
-            return Some((Reason::Overran, "the fold ran over its time limit".to_owned()));
+        if let Some(suspected) = self.suspects.iter().find_map(|suspect| suspect.of(view, record)) {
+            return Some(suspected);
         }
         if self.unreadable.is_empty() {
             return None;
@@ -226,7 +240,7 @@ impl Shard {
         self.set_record_aside(record, reason, why.to_string())
     }
 
-    /// Removes a row, in its turn.
+    /// Removes a row, in its turn. One that cannot be read can be removed all the same.
     fn apply_tombstone(&mut self, i: usize, view: usize, record: RecordRef<'_>) {
         let seat = self.seats[i];
         let aggregate = self.residents.get_mut(seat);
@@ -236,6 +250,9 @@ impl Shard {
             return;
         }
         slot.remove();
+        if !self.unreadable.is_empty() {
+            self.unreadable.remove(&Cell { view, key: (&*aggregate.key).into() });
+        }
         self.handover.delta.views[view].books.applied += 1;
         if !aggregate.dirty {
             aggregate.dirty = true;

@@ -17,16 +17,16 @@ pub mod held;
 pub mod redrive;
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::board::{Board, Cell};
 use super::meter::Meter;
 use super::plan::{Policy, RetryOptions};
 use super::residents::key_hash;
-use crate::position::{Offset, TopicPartition};
+use crate::position::{Offset, Position, TopicPartition};
 use crate::record::{RecordBatch, RecordRef};
-use crate::state::{Delta, Generation, ViewTag};
+use crate::state::{Delta, Generation, Reason, ViewTag};
 use crate::streams::decode::Decoder;
 use crate::views::Definitions;
 
@@ -46,8 +46,20 @@ pub struct Setting {
     pub residency: usize,
     /// Newest committed epoch; the writer raises it.
     pub committed: AtomicU64,
-    /// Resident aggregates of all shards.
-    pub resident: AtomicI64,
+    /// Resident aggregates of all shards that run. Those that were given up count on in a number of their own.
+    pub resident: Mutex<Arc<AtomicI64>>,
+}
+
+impl Setting {
+    /// The number of resident aggregates that the shards count in which run now.
+    pub fn residents(&self) -> Arc<AtomicI64> {
+        self.resident.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins to count anew, for shards that are to start.
+    pub fn count_residents_anew(&self) {
+        *self.resident.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+    }
 }
 
 /// The records of one batch that one shard applies.
@@ -94,11 +106,45 @@ impl<'a> Records<'a> {
     }
 }
 
-/// An event whose fold ran over its time limit: it is not to be folded in company again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Suspect {
-    pub view: usize,
-    pub offset: Offset,
+/// What is not to be folded in company again, after the shards were started anew because of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Suspect {
+    /// An event whose fold ran over its time limit.
+    Fold { view: usize, offset: Offset },
+    /// A row that the view could not write, after events below `below` that were folded into it.
+    Row { cell: Cell, below: Position, why: String },
+}
+
+impl Suspect {
+    /// Whether everything that it was suspected for lies below the position.
+    pub fn is_past(&self, position: Position) -> bool {
+        match self {
+            Suspect::Fold { offset, .. } => position.is_past(*offset),
+            Suspect::Row { below, .. } => *below <= position,
+        }
+    }
+
+    /// Why this event is not to be tried in company, if it is not.
+    pub fn of(&self, view: usize, record: RecordRef<'_>) -> Option<(Reason, String)> {
+        match self {
+            Suspect::Fold { view: of, offset } if *of == view && *offset == record.offset => {
+                Some((Reason::Overran, "the fold ran over its time limit".to_owned()))
+            }
+            Suspect::Row { cell, below, why }
+                if cell.view == view && record.key == Some(&*cell.key) && below.is_past(record.offset) =>
+            {
+                Some((Reason::Panicked, why.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A row that has changed, and that its view cannot write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwritable {
+    pub cell: Cell,
+    pub why: String,
 }
 
 /// What a shard gives the writer at a collect.

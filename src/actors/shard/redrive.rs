@@ -21,6 +21,7 @@ use crate::event::Undecodable;
 use crate::position::Offset;
 use crate::record::RecordRef;
 use crate::state::{Delta, Held, HeldChange, Reason, Standing};
+use crate::views::guard::Panicked;
 
 /// Waiting events that one step applies at most: a step is one commit.
 const STEP: usize = 256;
@@ -44,11 +45,24 @@ pub struct Redrive {
     progress: Arc<Progress>,
     cell: Cell,
     retry: Retry,
+    /// The event for which the waits grow: they begin anew with each.
+    retrying: Option<Offset>,
     through: Option<Offset>,
-    /// The attempt before this redrive was made ended with a fold that did not come back.
-    overran: Option<Offset>,
+    /// How the attempt ended that was made before this redrive.
+    setback: Option<Setback>,
     /// Parking was decided; what is still marked as waiting is to be marked as parked.
     parking: bool,
+    /// One event a step: a row could not be written, and it is to be found after which event.
+    singly: bool,
+}
+
+/// How an attempt ended without an answer. It counts as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setback {
+    /// The fold of this event did not come back.
+    Overran(Offset),
+    /// The shard was lost with whatever event was first.
+    Lost,
 }
 
 /// What came of one waiting event.
@@ -60,9 +74,10 @@ enum Verdict {
 }
 
 impl Redrive {
-    pub fn new(setting: Arc<Setting>, progress: Arc<Progress>, cell: Cell, overran: Option<Offset>) -> Self {
+    pub fn new(setting: Arc<Setting>, progress: Arc<Progress>, cell: Cell, setback: Option<Setback>) -> Self {
         let retry = Retry::new(&setting.retry);
-        Redrive { setting, progress, cell, retry, through: None, overran, parking: false }
+        let (retrying, through) = (None, None);
+        Redrive { setting, progress, cell, retry, retrying, through, setback, parking: false, singly: false }
     }
 
     pub fn cell(&self) -> &Cell {
@@ -75,8 +90,10 @@ impl Redrive {
         let (view, tag) = (self.cell.view, setting.tags[self.cell.view]);
         let failed = |error| store_failed(&setting.at, &error);
         let mut delta = Delta::new(setting.definitions.len());
-        let from = self.through.map_or(Offset(0), |offset| Offset(offset.0 + 1));
-        let waiting = setting.generation.held_of(tag, &self.cell.key, from, STEP).map_err(failed)?;
+        let through = self.through;
+        let from = through.map_or(Offset(0), |offset| Offset(offset.0 + 1));
+        let most = if self.singly { 1 } else { STEP };
+        let waiting = setting.generation.held_of(tag, &self.cell.key, from, most).map_err(failed)?;
         if waiting.is_empty() {
             return Ok((delta, if self.parking { Next::Parked } else { Next::Drained(self.through) }));
         }
@@ -86,19 +103,14 @@ impl Redrive {
             self.park_behind(waiting, &mut delta);
             return Ok((delta, Next::More));
         }
-        let mut slot = match load_slot(&setting, view, &self.cell.key).map_err(failed)? {
-            Ok(slot) => slot,
-            Err(why) => {
-                let mut waiting = waiting;
-                let head = waiting.remove(0);
-                self.park(Held { reason: Reason::RowUnreadable, detail: shorten(why), ..head }, &mut delta);
-                return Ok((delta, Next::More));
-            }
+        let (mut slot, mut unreadable) = match load_slot(&setting, view, &self.cell.key).map_err(failed)? {
+            Ok(slot) => (slot, None),
+            Err((slot, why)) => (slot, Some(why)),
         };
         let mut next = Next::More;
         for (i, held) in waiting.into_iter().enumerate() {
             let offset = held.offset;
-            match self.apply(i, held, &mut slot, &mut delta)? {
+            match self.apply(i, held, &mut slot, &mut unreadable, &mut delta)? {
                 Verdict::Done => self.through = Some(offset),
                 Verdict::Retry(held, wait) => {
                     delta.held.push(HeldChange::Put(held));
@@ -113,15 +125,60 @@ impl Redrive {
         }
         self.progress.idle();
         let (rows, change) = delta.split(view);
-        hand_over(&self.cell.key, &mut slot, tag, rows, change);
-        Ok((delta, next))
+        match hand_over(&self.cell.key, &mut slot, tag, rows, change) {
+            Ok(()) => Ok((delta, next)),
+            Err(why) => {
+                // What the step has decided does not count either.
+                (self.through, self.parking) = (through, false);
+                self.unwritable(from, why)
+            }
+        }
     }
 
-    /// Tries one waiting event.
-    fn apply(&mut self, i: usize, held: Held, slot: &mut Slot, delta: &mut Delta) -> Result<Verdict, Fatal> {
+    /// A step ended with a row that the view cannot write: nothing of the step counts. Of one event it was an attempt.
+    fn unwritable(&mut self, from: Offset, why: String) -> Result<(Delta, Next), Fatal> {
+        let setting = self.setting.clone();
+        let mut delta = Delta::new(setting.definitions.len());
+        if !std::mem::replace(&mut self.singly, true) {
+            return Ok((delta, Next::More));
+        }
+        let tag = setting.tags[self.cell.view];
+        let head = setting.generation.held_of(tag, &self.cell.key, from, 1);
+        let head = head.map_err(|error| store_failed(&setting.at, &error))?;
+        let Some(head) = head.into_iter().next() else { return Ok((delta, Next::More)) };
+        Ok(match self.failed(head, Reason::Panicked, why) {
+            Verdict::Retry(held, wait) => {
+                delta.held.push(HeldChange::Put(held));
+                (delta, Next::After(wait))
+            }
+            Verdict::Park(held) => {
+                self.park(held, &mut delta);
+                (delta, Next::More)
+            }
+            Verdict::Done => (delta, Next::More),
+        })
+    }
+
+    /// Tries one waiting event. `unreadable` says why the stored row cannot be read, until it is removed.
+    fn apply(
+        &mut self,
+        i: usize,
+        held: Held,
+        slot: &mut Slot,
+        unreadable: &mut Option<String>,
+        delta: &mut Delta,
+    ) -> Result<Verdict, Fatal> {
         let (setting, view) = (self.setting.clone(), self.cell.view);
-        if self.overran.take_if(|offset| *offset == held.offset).is_some() {
-            return Ok(self.failed(held, Reason::Overran, "the fold ran over its time limit".to_owned()));
+        match self.setback {
+            Some(Setback::Overran(offset)) if offset == held.offset => {
+                self.setback = None;
+                return Ok(self.failed(held, Reason::Overran, "the fold ran over its time limit".to_owned()));
+            }
+            Some(Setback::Lost) => {
+                self.setback = None;
+                return Ok(self.failed(held, Reason::Panicked, "the shard that tried it was lost".to_owned()));
+            }
+            _ => {}
         }
         let record = RecordRef::from_parts(
             held.offset,
@@ -134,16 +191,20 @@ impl Redrive {
         let (reason, detail) = match setting.decoder.decode((&setting.at.topic, setting.at.partition), record) {
             Err(Undecodable::NullValue) if setting.policy.null_value == Decision::Delete => {
                 slot.remove();
+                *unreadable = None;
                 books.applied += 1;
                 return Ok(self.done(held, delta));
             }
             Err(why) => (Reason::Undecodable, why.to_string()),
+            Ok(_) if unreadable.is_some() => (Reason::RowUnreadable, unreadable.clone().unwrap_or_default()),
             Ok(event) => {
                 // One way back per event: a redrive is rare, and its events come from the store, not from a slice.
                 slot.forget();
                 let mut copies = Copies::default();
-                slot.remember(i, &mut copies);
                 self.progress.at(held.offset, view);
+                if let Err(Panicked(text)) = slot.remember(i, &mut copies) {
+                    return Ok(self.failed(held, Reason::Panicked, text));
+                }
                 match slot.fold(&*setting.definitions[view], &event) {
                     Outcome::Folded => {
                         books.applied += 1;
@@ -189,7 +250,6 @@ impl Redrive {
 
     /// The event no longer waits.
     fn done(&mut self, held: Held, delta: &mut Delta) -> Verdict {
-        self.retry.succeeded();
         delta.views[self.cell.view].books.waiting -= 1;
         let key = held.key.unwrap_or_default();
         delta.held.push(HeldChange::Remove { view: held.view, key, offset: held.offset });
@@ -199,6 +259,9 @@ impl Redrive {
     /// The event failed in a way that may pass.
     fn failed(&mut self, held: Held, reason: Reason, detail: String) -> Verdict {
         let attempts = held.attempts + 1;
+        if self.retrying.replace(held.offset) != Some(held.offset) {
+            self.retry.succeeded();
+        }
         let held = Held { reason, detail: shorten(detail), attempts, ..held };
         match self.retry.next(attempts) {
             Some(wait) => Verdict::Retry(held, wait),

@@ -13,7 +13,7 @@ use crate::actors::replay::words::ReplayError;
 use crate::position::{Position, PositionVector};
 use crate::record::{RecordBatch, RecordRef};
 use crate::state::{Books, Generation, Reason};
-use crate::views::Applied;
+use crate::views::{Applied, Row, guard};
 
 /// The most steps of an answer, and about how many bytes their rows may take.
 const STEPS: usize = 10_000;
@@ -188,11 +188,12 @@ impl Fold {
             Err(undecodable) => return ("skipped", Some(undecodable.to_string())),
         };
         let row = match before {
-            Some(json) => served.definition.decode(json.get().as_bytes()),
-            None => Ok(served.definition.initial()),
+            Some(json) => guard::decode(&*served.definition, json.get().as_bytes()),
+            None => guard::initial(&*served.definition).map_err(|panicked| panicked.to_string()),
         };
         self.progress().at(record.offset, 0);
-        let applied = row.map(|mut row| row.apply(&event));
+        let folded = |mut row: Box<dyn Row>| guard::apply(&mut *row, &event).map_err(|panicked| panicked.to_string());
+        let applied = row.and_then(folded);
         self.progress().idle();
         match applied {
             Ok(Ok(Applied::Ignored)) => ("ignored", None),

@@ -15,10 +15,10 @@ use crate::actors::replay::words::ReplayError;
 use crate::actors::residents::key_hash;
 use crate::actors::shard::core::{Shard, Tail};
 use crate::actors::shard::redrive::{Next, Redrive};
-use crate::actors::shard::{Setting, Slice, Suspect};
+use crate::actors::shard::{Setting, Slice, Suspect, Unwritable};
 use crate::position::{Offset, Position, TopicPartition};
 use crate::record::RecordBatch;
-use crate::state::{Books, Commit, Delta, Generation, Held, HeldChange, Reason, Row, Standing, ViewTag, digest, keys};
+use crate::state::{Books, Commit, Delta, Generation, Held, HeldChange, Reason, Row, Standing, ViewTag, WriterToken, digest, keys};
 use crate::views::Definitions;
 
 /// Keys that are taken from a base at once.
@@ -56,6 +56,7 @@ pub(super) fn one(key: &[u8]) -> Keys {
 /// One view of some keys, folded up to a position.
 pub(super) struct Fold {
     setting: Arc<Setting>,
+    token: WriterToken,
     shard: Shard,
     watch: Arc<Watch>,
     progress: Arc<Progress>,
@@ -101,7 +102,8 @@ impl Fold {
         let watch = travel.watch.clone();
         watch.folds(live.at(), &served.ident.name, travel.topic.flow.fold_time_limit);
         let progress = watch.progress.clone();
-        let mut seed = Seed { setting: &setting, held: HashMap::new(), waiting: Vec::new(), rows: Vec::new() };
+        let token = setting.generation.take_writer();
+        let mut seed = Seed { setting: &setting, token: &token, held: HashMap::new(), waiting: Vec::new(), rows: Vec::new() };
         if let Some(generation) = &base.generation {
             let tag = served.tag(generation)?;
             for some in sorted.chunks(SEED) {
@@ -109,10 +111,11 @@ impl Fold {
             }
         }
         let Seed { held, waiting, rows, .. } = seed;
-        let marked = suspects.iter().map(|&offset| Suspect { view: 0, offset }).collect();
+        let marked = suspects.iter().map(|&offset| Suspect::Fold { view: 0, offset }).collect();
         let shard = Shard::new(setting.clone(), progress.clone(), held, marked);
         let mut fold = Fold {
             setting,
+            token,
             shard,
             watch,
             progress,
@@ -193,7 +196,7 @@ impl Fold {
         let slice = Slice { batch: batch.clone(), indexes, hashes };
         quietly(|| self.shard.apply(&slice)).map_err(fold_failed)?;
         self.epoch += 1;
-        let mut handover = self.shard.collect(self.epoch);
+        let mut handover = quietly(|| self.shard.collect(self.epoch)).map_err(|row| self.unwritable(&row))?;
         for change in &handover.delta.held {
             if let HeldChange::Put(held) = change {
                 self.account.why = Some((held.reason, held.detail.clone()));
@@ -283,9 +286,15 @@ impl Fold {
             sizes.push((key.into(), value.map_or(0, |value| stored_key.len() + value.len())));
         }
         let commit = Commit { deltas: vec![delta], position, last: None };
-        self.generation().commit(&commit).map_err(store_failed)?;
+        self.generation().commit(&self.token, &commit).map_err(store_failed)?;
         self.setting.committed.store(self.epoch, Ordering::Release);
         sizes.into_iter().try_for_each(|(key, bytes): (Box<[u8]>, usize)| self.measure(&key, bytes))
+    }
+
+    fn unwritable(&self, row: &Unwritable) -> ReplayError {
+        let (view, key) = (self.setting.definitions[0].name(), row.cell.key.escape_ascii());
+        let why = &row.why;
+        ReplayError::Failed(format!("{}: view `{view}`, key \"{key}\": {why}: correct the view's code", self.at()))
     }
 
     /// Counts the row's bytes; too many are the end of the question.
@@ -308,6 +317,7 @@ impl Fold {
 /// What a fold takes from its base.
 struct Seed<'a> {
     setting: &'a Setting,
+    token: &'a WriterToken,
     held: HashMap<Cell, Tail>,
     waiting: Vec<Cell>,
     /// The keys that have rows, and the rows' bytes.
@@ -339,7 +349,7 @@ impl Seed<'_> {
             self.hold(base, tag, key, &mut delta)?;
         }
         let commit = Commit { deltas: vec![delta], position: self.setting.generation.applied(), last: None };
-        self.setting.generation.commit(&commit).map_err(store_failed)
+        self.setting.generation.commit(self.token, &commit).map_err(store_failed)
     }
 
     /// A parked cell stays as it is, so that its mark is enough; what waits has to be tried.

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::actors::aggregate::panic_text;
 use crate::actors::progress::{Observed, Progress};
 use crate::actors::replay::words::ReplayError;
 use crate::position::TopicPartition;
+use crate::views::guard::panic_text;
 
 /// How often a fold is looked at.
 const LOOK: Duration = Duration::from_millis(20);

@@ -14,10 +14,10 @@ use crate::actors::shard::activate::store_failed;
 use crate::actors::shard::core::Shard;
 use crate::actors::shard::held::held_cells;
 use crate::actors::shard::redrive::Next;
-use crate::actors::shard::{Setting, Suspect};
+use crate::actors::shard::{Setting, Suspect, Unwritable};
 use crate::position::{Offset, Position};
 use crate::record::RecordBatch;
-use crate::state::{Commit, Delta, Fingerprint};
+use crate::state::{self, Commit, Delta, Fingerprint, WriterToken};
 use crate::streams::{Limit, Reader};
 
 /// What a fold of one batch leads to.
@@ -34,6 +34,9 @@ pub struct Inline {
     gate: Arc<Gate>,
     gauge: Arc<Gauge>,
     pub watched: Watched,
+    /// What the run ended for and is not to be folded in company by the next.
+    pub suspect: Option<Suspect>,
+    token: WriterToken,
     shard: Shard,
     redrives: Redrives,
     reader: Option<Box<dyn Reader>>,
@@ -54,6 +57,7 @@ pub struct Inline {
 impl Inline {
     pub fn new(
         setting: Arc<Setting>,
+        token: WriterToken,
         options: RebuildOptions,
         gate: Arc<Gate>,
         gauge: Arc<Gauge>,
@@ -82,6 +86,8 @@ impl Inline {
             gate,
             gauge,
             watched,
+            suspect: None,
+            token,
             shard,
             redrives,
             reader: None,
@@ -161,7 +167,7 @@ impl Inline {
         let to = from + below(&self.batch, from, target);
         if from < to {
             self.shard.apply_range(&self.batch, from..to)?;
-            if self.watched.fence.closed() {
+            if self.watched.given_up.load(Ordering::Acquire) {
                 return Err(given_up(&self.setting));
             }
             self.last = Some(Fingerprint::of(&self.batch.get(to - 1)));
@@ -220,7 +226,13 @@ impl Inline {
     /// Commits everything that is folded, and lets aggregates go when they take too much.
     fn commit(&mut self) -> Result<(), Fatal> {
         self.epoch += 1;
-        let handover = self.shard.hand_all_over(self.epoch);
+        let handover = match self.shard.hand_all_over(self.epoch) {
+            Ok(handover) => handover,
+            Err(Unwritable { cell, why }) => {
+                self.suspect = Some(Suspect::Row { cell, below: self.position, why });
+                return Err(given_up(&self.setting));
+            }
+        };
         if handover.delta.is_empty() && self.position == self.setting.generation.applied() {
             return Ok(());
         }
@@ -238,11 +250,10 @@ impl Inline {
     fn write(&mut self, delta: Delta, position: Position) -> Result<(), Fatal> {
         let setting = &self.setting;
         let commit = Commit { deltas: vec![delta], position, last: self.last.take() };
-        let written = self.watched.fence.pass(|| setting.generation.commit(&commit));
-        match written {
-            Some(written) => written.map_err(|error| store_failed(&setting.at, &error)),
-            None => Err(given_up(setting)),
-        }
+        setting.generation.commit(&self.token, &commit).map_err(|error| match error {
+            state::Error::Fenced { .. } => given_up(setting),
+            error => store_failed(&setting.at, &error),
+        })
     }
 
     /// Tries what waits and is due. Only between a commit and the next batch: everything that queues behind is stored.

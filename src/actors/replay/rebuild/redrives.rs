@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Watched;
 use crate::actors::board::Cell;
 use crate::actors::shard::Setting;
-use crate::actors::shard::redrive::Redrive;
+use crate::actors::shard::redrive::{Redrive, Setback};
 use crate::position::Offset;
 
 struct Waiting {
@@ -29,7 +29,7 @@ impl Redrives {
         if self.cells.contains_key(&cell) {
             return;
         }
-        let redrive = Redrive::new(setting.clone(), watched.progress.clone(), cell.clone(), overran);
+        let redrive = Redrive::new(setting.clone(), watched.progress.clone(), cell.clone(), overran.map(Setback::Overran));
         let due = Instant::now();
         self.by_due.insert((due, cell.clone()));
         self.cells.insert(cell, Waiting { redrive, due });

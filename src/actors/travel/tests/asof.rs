@@ -158,7 +158,7 @@ fn what_never_came_back_in_live_is_not_tried_again() {
     let mut delta = Delta::new(1);
     delta.held.push(HeldChange::Put(hung));
     (delta.views[0].books.consumed, delta.views[0].books.parked) = (1, 1);
-    live.commit(&Commit { deltas: vec![delta], position: Position(2), last: None }).unwrap();
+    live.commit(&live.take_writer(), &Commit { deltas: vec![delta], position: Position(2), last: None }).unwrap();
     stage.add(0, "a", 1);
     stage.feed(1);
     let steps = stage.travel().explain("ledger", b"a", None, &cut(&[Position(3)]), 9).unwrap().steps;

@@ -100,7 +100,7 @@ fn tamper(live: &Generation, key: &[u8]) {
         },
     );
     delta.views[0] = ViewChange { digest: stored(json).wrapping_sub(stored(&row.json)), ..ViewChange::default() };
-    live.commit(&Commit { deltas: vec![delta], position: live.applied(), last: None }).unwrap();
+    live.commit(&live.take_writer(), &Commit { deltas: vec![delta], position: live.applied(), last: None }).unwrap();
 }
 
 #[test]

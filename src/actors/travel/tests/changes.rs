@@ -77,7 +77,7 @@ fn verify_finds_a_row_that_the_digest_does_not_know() {
     let live = &stage.live[0];
     let mut delta = Delta::new(1);
     delta.put(|into| keys::row_key(live.tags()[0], b"k3", into), |into| into.extend_from_slice(b"\x01tampered with"));
-    live.commit(&Commit { deltas: vec![delta], position: live.applied(), last: None }).unwrap();
+    live.commit(&live.take_writer(), &Commit { deltas: vec![delta], position: live.applied(), last: None }).unwrap();
     let found = &stage.travel().verify().unwrap()[0];
     assert!(!found.ok && found.kept == clean[0].kept && found.found != found.kept, "{found:?}");
 }
