@@ -1,24 +1,14 @@
 //! Law *Isolated*, and what failure costs: one aggregate its attempt, nobody else anything.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use segno::actors::handle::NodeState;
 use segno::actors::plan::{Decision, Placement};
 
-use crate::stage::{Entry, Setup, Stage, on_reject, release, tries};
+use crate::stage::{Entry, Setup, Stage, on_reject, release, tries, until};
 
 fn add(n: u64) -> Entry {
     Entry::Add { n, amount: 1 }
-}
-
-/// Waits for a condition.
-fn until(what: &str, within: Duration, mut condition: impl FnMut() -> bool) -> Duration {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < within, "{what}: not within {within:?}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    start.elapsed()
 }
 
 #[test]
@@ -170,7 +160,8 @@ fn halt_stops_the_partition_before_the_event_and_says_where() {
 
 #[test]
 fn a_reader_that_fails_for_a_while_is_asked_again() {
-    let stage = Stage::new(Setup { partitions: 1, ..Setup::default() });
+    // Soon, however long a fold may take.
+    let stage = Stage::new(Setup { partitions: 1, fold_time_limit: Duration::from_secs(600), ..Setup::default() });
     let at = stage.send("a", &add(0));
     stage.settle();
     let broken = segno::streams::Error::Unreachable { brokers: "x:1".into(), reason: "gone".into() };
@@ -178,4 +169,23 @@ fn a_reader_that_fails_for_a_while_is_asked_again() {
     stage.send("a", &add(1));
     stage.settle();
     assert_eq!(stage.ledgers()["a"].seen, [0, 1]);
+}
+
+#[test]
+fn once_a_stop_that_is_out_of_time_leaves_nothing_half_done() {
+    let limit = Duration::from_secs(60);
+    let mut stage = Stage::new(Setup { partitions: 1, shards: 1, fold_time_limit: limit, ..Setup::default() });
+    stage.send("a", &add(0));
+    stage.settle();
+    stage.send("a", &Entry::Slow { n: 1, name: "stopped".into(), times: 2, ms: 60_000 });
+    until("it is being folded", Duration::from_secs(5), || tries("stopped") == 1);
+    let report = stage.stop_within(Duration::from_millis(300));
+    assert!(report.problems[0].contains("did not finish within 300ms"), "{report:?}");
+    // The fold comes back into a partition that is over.
+    release("stopped");
+    until("the store is let go", Duration::from_secs(5), || stage.try_start().is_ok());
+    stage.send("a", &add(2));
+    stage.settle();
+    assert_eq!(stage.ledgers()["a"].seen, [0, 1, 2]);
+    stage.verify();
 }

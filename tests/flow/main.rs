@@ -3,6 +3,7 @@
 mod failures;
 mod laws;
 mod oracle;
+mod own_shards;
 mod rebuild;
 mod records;
 mod stage;

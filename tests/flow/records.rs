@@ -1,9 +1,13 @@
 //! Records that are not events, and logs with gaps.
 
-use segno::actors::plan::{Decision, History, Policy};
-use segno::position::TopicPartition;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::stage::{Entry, Setup, Stage, TOPIC};
+use segno::actors::plan::{Decision, History, Placement, Policy};
+use segno::position::TopicPartition;
+use segno::views::{Definition, Row};
+
+use crate::stage::{Entry, Ledger, Setup, Stage, TOPIC, ledger, until};
 
 #[test]
 fn accounted_every_odd_record_goes_somewhere() {
@@ -37,6 +41,68 @@ fn a_tombstone_deletes_where_the_policy_says_so() {
     stage.settle();
     assert_eq!((stage.ledgers()["a"].seen.clone(), stage.ledgers()["a"].balance), (vec![2], 5));
     assert_eq!(stage.node().status().topics[0].views[0].rows, 2);
+}
+
+/// The ledger as a program has it that cannot read every row: one of this balance, and another at which it panics.
+struct Choosy(Arc<dyn Definition>);
+
+const UNREADABLE: i64 = 777;
+const PANICS: i64 = 888;
+
+impl Definition for Choosy {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn version(&self) -> u32 {
+        self.0.version()
+    }
+
+    fn text(&self) -> String {
+        self.0.text()
+    }
+
+    fn initial(&self) -> Box<dyn Row> {
+        self.0.initial()
+    }
+
+    fn decode(&self, json: &[u8]) -> Result<Box<dyn Row>, String> {
+        let row: Ledger = serde_json::from_slice(json).unwrap();
+        assert!(row.balance != PANICS, "on purpose");
+        if row.balance == UNREADABLE { Err("not this one".to_owned()) } else { self.0.decode(json) }
+    }
+}
+
+#[test]
+fn a_row_that_cannot_be_read_parks_its_events_and_can_be_deleted() {
+    let policy = Policy { null_value: Decision::Delete, ..Policy::default() };
+    for placement in [Placement::Shared, Placement::Own] {
+        let view = || -> Arc<dyn Definition> { Arc::new(Choosy(ledger())) };
+        let setup = Setup { partitions: 1, policy, placement, view, attempts: 1_000_000, ..Setup::default() };
+        let mut stage = Stage::new(setup);
+        for (key, amount) in [("parks", UNREADABLE), ("goes", UNREADABLE), ("waits", UNREADABLE), ("panics", PANICS)] {
+            stage.send(key, &Entry::Add { n: 0, amount });
+        }
+        let name = format!("unreadable/{placement:?}");
+        stage.send("waits", &Entry::Flaky { n: 1, name: name.clone(), times: 1_000_000_000 });
+        // The shard of its own has to read the row.
+        until("it is parked", Duration::from_secs(5), || stage.books().parked == 1);
+        // From here on every row has to be read.
+        stage.restart();
+        stage.send_raw(Some(b"goes"), None);
+        stage.send("goes", &Entry::Add { n: 2, amount: 1 });
+        for n in 3..5 {
+            stage.send("parks", &Entry::Add { n, amount: 1 });
+            stage.send("panics", &Entry::Add { n, amount: 1 });
+        }
+        stage.settle();
+        let rows = stage.ledgers();
+        let seen: Vec<_> = ["parks", "goes", "waits", "panics"].map(|key| &*rows[key].seen).into();
+        assert_eq!(seen, [&[0][..], &[2], &[0], &[0]], "{placement:?}");
+        let books = stage.books();
+        assert_eq!((books.consumed, books.applied, books.parked), (11, 6, 5), "{placement:?}: {books:?}");
+        stage.verify();
+    }
 }
 
 #[test]

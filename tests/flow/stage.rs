@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use segno::actors::handle::{Node, Row};
 use segno::actors::plan::{
     AuditOptions, Decision, FlowOptions, FlushOptions, History, NodePlan, Placement, Policy, ReplayOptions,
-    RetryOptions, Running, SnapshotOptions, TopicPlan,
+    RetryOptions, Running, SnapshotOptions, StopReport, TopicPlan,
 };
 use segno::event::EventMeta;
 use segno::position::TopicPartition;
@@ -37,6 +37,16 @@ fn try_again(name: &str) -> u32 {
 /// The next try of that name goes in.
 pub fn let_in(name: &str) {
     TRIES.lock().unwrap().insert(name.to_owned(), u32::MAX / 2);
+}
+
+/// Waits for a condition.
+pub fn until(what: &str, within: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < within, "{what}: not within {within:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    start.elapsed()
 }
 
 /// Lets the folds of that name come back, when the test has seen what it wanted to.
@@ -371,10 +381,16 @@ impl Stage {
     }
 
     pub fn stop(&mut self) {
-        let running = self.running.take().unwrap();
-        let report = self.runtime.as_ref().unwrap().block_on(running.stop(Duration::from_secs(10)));
+        let report = self.stop_within(Duration::from_secs(10));
         assert!(report.clean(), "{report:?}");
+    }
+
+    /// Stops as well as it can in that time. Threads whose folds hang stay until those come back.
+    pub fn stop_within(&mut self, within: Duration) -> StopReport {
+        let running = self.running.take().unwrap();
+        let report = self.runtime.as_ref().unwrap().block_on(running.stop(within));
         self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(5));
+        report
     }
 
     /// What a kill -9 leaves: the files as they are at this moment, and a new life on them.

@@ -281,3 +281,66 @@ fn pages_go_through_a_view_without_a_gap() {
     assert_eq!(read.list(generation.tags()[1], b"", None, 10).unwrap().rows, []);
     assert_eq!(read.list(tag, b"", None, 0).unwrap().rows, []);
 }
+
+/// Of two writers, each would count what the other has counted.
+#[test]
+fn once_a_second_writer_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let generation = open(directory.path(), Durability::Log).unwrap();
+    let first = generation.take_writer();
+    generation.commit(&first, &first_row(&generation, "a", "1", 1)).unwrap();
+    let second = generation.take_writer();
+    let late = generation.commit(&first, &first_row(&generation, "b", "1", 2)).unwrap_err();
+    assert!(matches!(late, Error::Fenced { .. }), "{late}");
+    assert_eq!(generation.applied(), Position(1));
+    generation.commit(&second, &first_row(&generation, "b", "1", 2)).unwrap();
+    assert_eq!(generation.view_totals()[0].books.consumed, 2);
+}
+
+/// Also while commits go on in one thread, whoever takes over finds the position that stays.
+#[test]
+fn once_a_writer_that_takes_over_finds_what_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let generation = open(directory.path(), Durability::Log).unwrap();
+    for round in 0..50 {
+        std::thread::scope(|scope| {
+            let writer = generation.take_writer();
+            let (generation, from) = (&generation, generation.applied().0);
+            scope.spawn(move || {
+                for position in from + 1..from + 1000 {
+                    let commit = first_row(generation, &format!("{round}/{position}"), "1", position);
+                    if generation.commit(&writer, &commit).is_err() {
+                        break;
+                    }
+                }
+            });
+            std::thread::sleep(std::time::Duration::from_micros(500));
+            drop(generation.take_writer());
+            let found = generation.applied();
+            std::thread::sleep(std::time::Duration::from_micros(500));
+            assert_eq!(generation.applied(), found);
+        });
+    }
+}
+
+#[test]
+fn the_tail_of_a_queue_is_found_without_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let generation = open(directory.path(), Durability::Log).unwrap();
+    let tag = generation.tags()[0];
+    let mut position = 0;
+    for key in ["a", "b", "ab"] {
+        for _ in 0..3 {
+            let standing = if key == "b" { Standing::Parked } else { Standing::Waiting };
+            let mut commit = first_held(&generation, held(tag, key, position, standing));
+            position += 1;
+            commit.position = Position(position);
+            generation.commit(&generation.take_writer(), &commit).unwrap();
+        }
+    }
+    let tail = |key: &[u8]| generation.held_tail(tag, key).unwrap();
+    assert_eq!(tail(b"a"), Some((Offset(2), Standing::Waiting)));
+    assert_eq!(tail(b"b"), Some((Offset(5), Standing::Parked)));
+    assert_eq!(tail(b"ab"), Some((Offset(8), Standing::Waiting)));
+    assert_eq!((tail(b""), tail(b"c")), (None, None));
+}

@@ -107,9 +107,10 @@ impl Apart {
         self.cells.get_mut(&id.cell).filter(|own| own.number == id.number)
     }
 
-    /// Whether it is still the cell's shard.
-    pub fn has(&self, id: &OwnShard) -> bool {
-        self.cells.get(&id.cell).is_some_and(|own| own.number == id.number)
+    /// Whether it is still the cell's shard, and not given up.
+    pub fn speaks(&self, id: &OwnShard) -> bool {
+        let own = self.cells.get(&id.cell).filter(|own| own.number == id.number);
+        own.is_some_and(|own| !matches!(own.state, State::Leaves { .. }))
     }
 
     /// The shard says that nothing waits any more. Answers whether the home is to be asked.
@@ -156,7 +157,7 @@ impl Apart {
 
     /// The cell needs no shard any more; the next in the queue gets one.
     pub async fn let_go(&mut self, nursery: &Nursery, id: &OwnShard) -> Result<(), ActorProcessingErr> {
-        if !self.has(id) {
+        if !self.speaks(id) {
             return Ok(());
         }
         if let Some(own) = self.cells.remove(&id.cell) {

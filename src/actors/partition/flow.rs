@@ -280,7 +280,7 @@ impl Flow {
             Notice::Fatal { by, fatal } => {
                 let speaks = match &by {
                     Speaker::Home { incarnation } => current(*incarnation),
-                    Speaker::Own(own) => self.apart.has(own),
+                    Speaker::Own(own) => self.apart.speaks(own),
                     Speaker::Other => true,
                 };
                 if speaks {

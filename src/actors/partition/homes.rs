@@ -188,7 +188,7 @@ impl Homes {
         if let Some(&index) = self.by_key.get(key) {
             return Ok(index);
         }
-        let held = tokio::task::block_in_place(|| held_of(&nursery.setting, key))?;
+        let held = held_of(&nursery.setting, key)?;
         interleave::step_async().await;
         let index = self.add(nursery, key.into(), held).await?;
         self.by_key.insert(key.into(), index);
@@ -267,16 +267,17 @@ fn shard_of(hash: u64, shards: usize) -> usize {
     ((hash >> 32) as usize) % shards.max(1)
 }
 
-/// The tails of one aggregate's cells, read from the store.
+/// The tails of one aggregate's cells, read from the store where it holds anything at all.
 fn held_of(setting: &Setting, key: &[u8]) -> Result<HashMap<Cell, Tail>, ActorProcessingErr> {
-    let mut held = HashMap::new();
-    for (view, totals) in setting.generation.view_totals().iter().enumerate() {
-        if totals.books.waiting + totals.books.parked == 0 {
-            continue;
-        }
-        if let Some((last, standing)) = setting.generation.held_tail(setting.tags[view], key)? {
-            held.insert(Cell { view, key: key.into() }, Tail { last, standing });
-        }
+    let totals = setting.generation.view_totals();
+    let holds = |view: &usize| totals[*view].books.waiting + totals[*view].books.parked != 0;
+    let mut views = (0..totals.len()).filter(holds).peekable();
+    if views.peek().is_none() {
+        return Ok(HashMap::new());
     }
-    Ok(held)
+    let tail = |view: usize| {
+        let tail = setting.generation.held_tail(setting.tags[view], key)?;
+        Ok(tail.map(|(last, standing)| (Cell { view, key: key.into() }, Tail { last, standing })))
+    };
+    tokio::task::block_in_place(|| views.filter_map(|view| tail(view).transpose()).collect())
 }
