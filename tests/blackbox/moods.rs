@@ -66,8 +66,9 @@ impl Moods {
         Moods { story, outside, unreadable: BTreeMap::new(), trapped: BTreeMap::new(), keys: KEYS }
     }
 
-    /// The next event, which from now on is part of the story.
-    pub fn next(&mut self, rng: &mut StdRng) -> Event {
+    /// The next event, which from now on is part of the story. In a storm everything goes wrong, so that many cells are
+    /// set apart at once.
+    pub fn next(&mut self, rng: &mut StdRng, storm: bool) -> Event {
         // New keys come all the time, for a row that begins is a case of its own; and some keys are busier than others.
         let key = match rng.random_bool(0.03) {
             true => {
@@ -82,6 +83,7 @@ impl Moods {
         let roll = match self.story.values().map(Vec::len).sum() {
             100 => 80,
             150 => 82,
+            _ if storm => 0,
             _ => rng.random_range(0..1000),
         };
         let (kind, fate, payload) = match roll {

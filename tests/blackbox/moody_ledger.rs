@@ -2,8 +2,9 @@
 //! it is copied, written, read or made, as the events say. `pausing.rs` starts it, pauses it and kills it; it is no
 //! example of how a view should be.
 //!
-//! An event says how it goes wrong before it goes well. The process counts that in memory, so that after a kill the
-//! count begins anew; within a process what went in once goes in again.
+//! An event says how it goes wrong before it goes well. The process counts that in memory, so that after a kill the count
+//! begins anew. What went in, a hanging fold that was just quick enough for example, may go wrong when it is folded again:
+//! a view should be pure, but where one is not, nothing may be lost.
 
 use std::collections::HashMap;
 use std::process::ExitCode;

@@ -174,10 +174,11 @@ impl Stage {
         while !self.front.is_over() {
             let topic = rng.random_range(0..2);
             let count = rng.random_range(1..=BATCH);
+            let storm = rng.random_bool(0.08);
             // They are part of the story before they are sent, so that no row is ahead of it.
             let batch: Vec<Event> = {
                 let mut moods = self.moods(topic);
-                (0..count).map(|_| moods.next(&mut rng)).collect()
+                (0..count).map(|_| moods.next(&mut rng, storm)).collect()
             };
             self.append(topic, &batch)?;
             sleep(Duration::from_millis(rng.random_range(0..REST)));
