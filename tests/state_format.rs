@@ -106,7 +106,9 @@ fn write(root: &Path) {
     for (view, books) in delta.views.iter_mut().zip(books()) {
         view.books = books;
     }
-    generation.commit(&generation.take_writer(), &Commit { deltas: vec![delta], position: POSITION, last: Some(LAST) }).unwrap();
+    generation
+        .commit(&generation.take_writer(), &Commit { deltas: vec![delta], position: POSITION, last: Some(LAST) })
+        .unwrap();
     generation.flush().unwrap();
     let path = generation.path().to_owned();
     drop(generation);

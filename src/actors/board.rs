@@ -31,7 +31,9 @@ pub struct OwnShard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Speaker {
     /// A home shard of this incarnation.
-    Home { incarnation: u64 },
+    Home {
+        incarnation: u64,
+    },
     Own(OwnShard),
     /// No shard.
     Other,

@@ -88,9 +88,8 @@ mod tests {
         progress.at(Offset(7), 1);
         assert_eq!(observed.overrun(&progress, start, limit), None);
         progress.at(Offset(8), 0);
-        let look = |observed: &mut Observed, quarters: u32| {
-            observed.overrun(&progress, start + quarters * limit / 4, limit)
-        };
+        let look =
+            |observed: &mut Observed, quarters: u32| observed.overrun(&progress, start + quarters * limit / 4, limit);
         assert_eq!((4..8).map(|quarters| look(&mut observed, quarters)).collect::<Vec<_>>(), [None; 4]);
         assert_eq!(look(&mut observed, 8), Some((Offset(8), 0)));
         progress.idle();

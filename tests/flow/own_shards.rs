@@ -25,7 +25,8 @@ fn all_have(stage: &Stage, keys: u64, events: u64) {
 fn once_a_start_with_waiting_cells_loses_nothing_of_what_is_read_meanwhile() {
     for round in 0..6 {
         let placement = Placement::Own;
-        let setup = Setup { partitions: 1, placement, attempts: 1_000_000, batch: 8, credits: 4096, ..Setup::default() };
+        let setup =
+            Setup { partitions: 1, placement, attempts: 1_000_000, batch: 8, credits: 4096, ..Setup::default() };
         let mut stage = Stage::new(setup);
         let name = |key: u64| format!("start/{round}/{key}");
         for key in 0..60 {

@@ -27,7 +27,6 @@ pub fn at() -> TopicPartition {
     TopicPartition::new(TOPIC, 0)
 }
 
-
 pub fn options() -> RebuildOptions {
     RebuildOptions {
         memory: 1 << 20,

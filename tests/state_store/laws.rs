@@ -145,7 +145,10 @@ fn forward_only() {
     assert!(matches!(refused, Error::Law { law: "Forward", .. }), "{refused}");
     let mut ahead = first_row(&generation, "b", "1", 6);
     ahead.last = Some(fingerprint(6));
-    assert!(matches!(generation.commit(&generation.take_writer(), &ahead).unwrap_err(), Error::Law { law: "Forward", .. }));
+    assert!(matches!(
+        generation.commit(&generation.take_writer(), &ahead).unwrap_err(),
+        Error::Law { law: "Forward", .. }
+    ));
     assert_eq!(generation.applied(), Position(5));
     // The same position is fine when only held records move, and a refused commit spoils nothing.
     generation.commit(&generation.take_writer(), &commit(vec![Delta::new(2)], 5)).unwrap();
@@ -158,7 +161,9 @@ fn forward_durable_follows_applied() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
     for position in 1..=20 {
-        generation.commit(&generation.take_writer(), &first_row(&generation, &format!("k{position}"), "1", position)).unwrap();
+        generation
+            .commit(&generation.take_writer(), &first_row(&generation, &format!("k{position}"), "1", position))
+            .unwrap();
         assert!(generation.durable() < generation.applied());
         if position % 3 == 0 {
             assert_eq!(generation.flush().unwrap(), Position(position));
@@ -183,7 +188,10 @@ fn accounted_or_not_written() {
     refused(&|books| (books.parked, books.applied) = (-1, 1));
     let mut short = first_row(&generation, "a", "1", 1);
     short.deltas[0].views.pop();
-    assert!(matches!(generation.commit(&generation.take_writer(), &short).unwrap_err(), Error::Law { law: "Accounted", .. }));
+    assert!(matches!(
+        generation.commit(&generation.take_writer(), &short).unwrap_err(),
+        Error::Law { law: "Accounted", .. }
+    ));
     assert_eq!(generation.applied(), Position::ZERO);
     assert_eq!(load(&generation, generation.tags()[0], b"a").unwrap(), None);
     generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
@@ -195,7 +203,9 @@ fn accounted_by_recount() {
     let directory = tempfile::tempdir().unwrap();
     let generation = open(directory.path(), Durability::Log).unwrap();
     let tag = generation.tags()[0];
-    generation.commit(&generation.take_writer(), &first_held(&generation, held(tag, "a", 0, Standing::Waiting))).unwrap();
+    generation
+        .commit(&generation.take_writer(), &first_held(&generation, held(tag, "a", 0, Standing::Waiting)))
+        .unwrap();
     let mut parked = Delta::new(2);
     parked.held.push(HeldChange::Put(held(tag, "a", 0, Standing::Parked)));
     (parked.views[0].books.waiting, parked.views[0].books.parked) = (-1, 1);

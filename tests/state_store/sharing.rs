@@ -45,7 +45,9 @@ fn a_reader_changes_nothing_and_keeps_daemons_away() {
         let generation = open(directory.path(), durability).unwrap();
         let tag = generation.tags()[0];
         generation.commit(&generation.take_writer(), &first_row(&generation, "a", "1", 1)).unwrap();
-        generation.commit(&generation.take_writer(), &first_held(&generation, held(tag, "b", 1, Standing::Parked))).unwrap();
+        generation
+            .commit(&generation.take_writer(), &first_held(&generation, held(tag, "b", 1, Standing::Parked)))
+            .unwrap();
         let copied = tempfile::tempdir().unwrap();
         if durability == Durability::Log {
             drop(generation);

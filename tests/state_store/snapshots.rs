@@ -19,7 +19,12 @@ pub fn of_partition(partition: u32) -> Identity {
 
 pub fn fill(generation: &Generation, from: u64, to: u64) {
     for n in from..to {
-        generation.commit(&generation.take_writer(), &first_row(generation, &format!("key-{n:05}"), &format!("{{\"n\":{n}}}"), n + 1)).unwrap();
+        generation
+            .commit(
+                &generation.take_writer(),
+                &first_row(generation, &format!("key-{n:05}"), &format!("{{\"n\":{n}}}"), n + 1),
+            )
+            .unwrap();
     }
 }
 
@@ -158,7 +163,9 @@ fn the_same_position_with_another_state_is_another_snapshot() {
     let store = store(directory.path());
     let generation = store.open_generation(&identity(), &views()).unwrap();
     let tag = generation.tags()[0];
-    generation.commit(&generation.take_writer(), &first_held(&generation, held(tag, "k", 0, Standing::Parked))).unwrap();
+    generation
+        .commit(&generation.take_writer(), &first_held(&generation, held(tag, "k", 0, Standing::Parked)))
+        .unwrap();
     let parts = [Arc::clone(&generation)];
     let first = store.take_snapshot(&parts, "time", now(0)).unwrap();
     // The same record with one attempt more: neither the position nor the books show it.

@@ -34,7 +34,10 @@ fn number(name: &str) -> Option<u64> {
 fn storm(name: &str, rounds: u64, round: impl Fn(u64) + Sync) {
     quieten();
     if std::env::var_os("SEGNO_LOG").is_some() {
-        let _ = tracing_subscriber::fmt().with_env_filter(std::env::var("SEGNO_LOG").unwrap()).with_writer(std::io::stderr).try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(std::env::var("SEGNO_LOG").unwrap())
+            .with_writer(std::io::stderr)
+            .try_init();
     }
     widen(Some(Widen { one_in: 12, most: Duration::from_millis(12) }));
     let first = number("SEGNO_SEED").unwrap_or(1);

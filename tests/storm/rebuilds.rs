@@ -47,8 +47,7 @@ fn script(random: &mut StdRng, seed: u64) -> (Memory, Sent, u64) {
 pub fn round(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let (log, sent, events) = script(&mut random, seed);
-    let setup =
-        Setup { attempts: 200, retry: Duration::from_millis(1), view: troubled::view, ..Setup::default() };
+    let setup = Setup { attempts: 200, retry: Duration::from_millis(1), view: troubled::view, ..Setup::default() };
     let mut shop = Workshop::new(&setup);
     let options = RebuildOptions {
         epoch_records: random.random_range(1..=40),

@@ -136,9 +136,7 @@ fn settle(stage: &Stage) {
 }
 
 fn judge(stage: &Stage, expected: &Expected) {
-    let parse = |(key, row): (String, segno::actors::handle::Row)| {
-        (key, troubled::seen(row.json.get().as_bytes()))
-    };
+    let parse = |(key, row): (String, segno::actors::handle::Row)| (key, troubled::seen(row.json.get().as_bytes()));
     let rows = stage.rows().into_iter().map(parse).collect();
     let books = stage.books();
     let found = Expected { rows, applied: books.applied, parked: books.parked };

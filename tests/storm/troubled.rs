@@ -58,14 +58,30 @@ pub enum How {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event_type", content = "payload")]
 pub enum Act {
-    Add { n: u64 },
-    Refused { n: u64 },
+    Add {
+        n: u64,
+    },
+    Refused {
+        n: u64,
+    },
     /// Fails so many times, and goes in then; `u32::MAX`: never.
-    Fails { n: u64, name: String, how: How, times: u32 },
+    Fails {
+        n: u64,
+        name: String,
+        how: How,
+        times: u32,
+    },
     /// Says "try again" until so long after the first try.
-    NotBefore { n: u64, name: String, ms: u64 },
+    NotBefore {
+        n: u64,
+        name: String,
+        ms: u64,
+    },
     /// Goes in, and the row is cursed from then on.
-    Curses { n: u64, curse: Curse },
+    Curses {
+        n: u64,
+        curse: Curse,
+    },
 }
 
 /// Each event leaves its number in the row, so that a lost, doubled or displaced one shows.

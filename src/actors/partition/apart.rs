@@ -32,13 +32,20 @@ enum State {
     /// It takes steps, and wakes itself.
     Works,
     /// Nothing waits any more, and the home has been asked to let the cell back in.
-    Drained { turn: u64 },
+    Drained {
+        turn: u64,
+    },
     /// Parking is decided. The home shard may have queued more as *waiting* until it heard of that; once this epoch is
     /// committed they are all in the store, and a last step marks them as parked.
-    Parking { turn: u64, epoch: u64 },
+    Parking {
+        turn: u64,
+        epoch: u64,
+    },
     LastStep,
     /// Given up; the next one starts when the writer has nothing more of it.
-    Leaves { setback: Setback },
+    Leaves {
+        setback: Setback,
+    },
 }
 
 /// The own shards of a partition, and the cells that queue for one.
@@ -181,7 +188,8 @@ impl Apart {
         let mut hanging = Vec::new();
         for (cell, own) in &mut self.cells {
             if !matches!(own.state, State::Leaves { .. })
-                && let Some((offset, _)) = own.member.observed.overrun(&own.member.progress, now, limit) {
+                && let Some((offset, _)) = own.member.observed.overrun(&own.member.progress, now, limit)
+            {
                 hanging.push((cell.clone(), offset));
             }
         }

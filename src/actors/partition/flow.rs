@@ -8,16 +8,14 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 use tokio::sync::{oneshot, watch};
 
 use super::PartitionMessage;
-use super::apart::{Apart, Parked};
+use super::apart::Apart;
 use super::homes::{Homes, Nursery};
 use super::published::Published;
 use super::recover::Recovery;
-use crate::actors::board::{Notice, Speaker};
 use crate::actors::credit::Credits;
 use crate::actors::interleave;
 use crate::actors::plan::{Fatal, FlowOptions};
 use crate::actors::shard::activate::store_failed;
-use crate::actors::shard::actor::ShardMessage;
 use crate::actors::shard::held::held_cells;
 use crate::actors::shard::{Setting, Suspect};
 use crate::actors::writer::{Committed, Writer, WriterMessage, WriterStart};
@@ -262,68 +260,6 @@ impl Flow {
         let oldest: Option<Timestamp> =
             self.in_flight.iter().find(|b| !b.batch.is_empty()).map(|b| b.batch.get(0).timestamp);
         self.published.oldest_unapplied(oldest);
-    }
-
-    async fn read_board(&mut self) -> Result<(), Fatal> {
-        for notice in self.nursery.setting.board.take() {
-            let heard = self.hear(notice).await?;
-            heard.map_err(|error| actors_failed(self.at(), &error.to_string()))?;
-        }
-        Ok(())
-    }
-
-    /// Acts on a notice, if whoever posted it still speaks for the partition. The inner error: a shard could not be
-    /// started.
-    async fn hear(&mut self, notice: Notice) -> Result<Result<(), ActorProcessingErr>, Fatal> {
-        let current = |incarnation| incarnation == self.nursery.incarnation;
-        match notice {
-            Notice::Fatal { by, fatal } => {
-                let speaks = match &by {
-                    Speaker::Home { incarnation } => current(*incarnation),
-                    Speaker::Own(own) => self.apart.speaks(own),
-                    Speaker::Other => true,
-                };
-                if speaks {
-                    return Err(fatal);
-                }
-            }
-            Notice::Unwritable { incarnation, row } if current(incarnation) => {
-                tracing::error!(
-                    at = %self.at(), view = row.cell.view, key = %row.cell.key.escape_ascii(), row.why,
-                    "a row cannot be handed over; the shards start anew without its events"
-                );
-                self.recovery.suspect(Suspect::Row { cell: row.cell, below: self.dealt_to, why: row.why });
-                self.begin_recovery();
-            }
-            Notice::Waiting(cell) => return Ok(self.apart.admit(&self.nursery, cell).await),
-            // While the shards start anew there is no home to be asked; afterwards the own shard looks once more.
-            Notice::Drained { own, turn, through } if self.apart.drained(&own, turn) && !self.recovery.pending() => {
-                let release = ShardMessage::Release { own: own.clone(), through };
-                if !self.homes.tell(&own.cell, release) {
-                    // Nobody holds the cell in memory: its home will read the store when it is needed again.
-                    return Ok(self.apart.let_go(&self.nursery, &own).await);
-                }
-            }
-            Notice::Released { own, incarnation, back: true } if current(incarnation) => {
-                return Ok(self.apart.let_go(&self.nursery, &own).await);
-            }
-            Notice::Released { own, incarnation, back: false } if current(incarnation) => self.apart.again(&own),
-            Notice::Parked { own, turn } => {
-                // What the home has queued as waiting until it hears of this was dealt before now.
-                let uncollected = u64::from(self.dealt_to != self.collected_to);
-                match self.apart.parked(&own, turn, self.epoch + uncollected) {
-                    Parked::TellHome => {
-                        // A home that starts later reads the standing from the store.
-                        self.homes.tell(&own.cell, ShardMessage::Park(own.cell.clone()));
-                    }
-                    Parked::Over => return Ok(self.apart.let_go(&self.nursery, &own).await),
-                    Parked::Stale => {}
-                }
-            }
-            Notice::Fenced(own) => return Ok(self.apart.fenced(&self.nursery, &own).await),
-            Notice::Drained { .. } | Notice::Released { .. } | Notice::Unwritable { .. } => {}
-        }
-        Ok(Ok(()))
     }
 
     /// Starts again what a hanging fold blocks.

@@ -6,12 +6,14 @@
 //! * [`flow`]: what it owns, and the pump: settle, read the board, drain, deal, collect.
 //! * `homes`: the shards that fold as records come; how records are dealt to them.
 //! * `apart`: the shards that serve a single cell whose events wait.
+//! * `notices`: what is done about what its shards and its writer tell it.
 //! * `recover`: starting the shards anew.
 //! * [`published`]: its numbers for status and probes.
 
 mod apart;
 pub mod flow;
 mod homes;
+mod notices;
 pub mod published;
 mod recover;
 

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::flow::{Flow, actors_failed};
 use super::homes::Homes;
+use crate::actors::interleave;
 use crate::actors::plan::Fatal;
 use crate::actors::shard::Suspect;
 use crate::actors::shard::activate::store_failed;
 use crate::actors::shard::held::held_cells;
 use crate::actors::writer::{Committed, WriterMessage};
-use crate::actors::interleave;
 use crate::streams::Limit;
 
 /// So many losses of a shard within [`WINDOW`] are the end of the partition.

@@ -7,24 +7,27 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::base::Base;
+use super::seed::Seed;
 use super::watched::Watch;
 use super::{MEMORY, Served, Travel, fold_failed, store_failed};
 use crate::actors::board::Cell;
 use crate::actors::progress::Progress;
 use crate::actors::replay::words::ReplayError;
 use crate::actors::residents::key_hash;
-use crate::actors::shard::core::{Shard, Tail};
+use crate::actors::shard::core::Shard;
 use crate::actors::shard::redrive::{Next, Redrive};
 use crate::actors::shard::{Setting, Slice, Suspect, Unwritable};
 use crate::position::{Offset, Position, TopicPartition};
 use crate::record::RecordBatch;
-use crate::state::{Books, Commit, Delta, Generation, Held, HeldChange, Reason, Row, Standing, ViewTag, WriterToken, digest, keys};
+use crate::state::{
+    Books, Commit, Delta, Generation, Held, HeldChange, Reason, Row, Standing, ViewTag, WriterToken, keys,
+};
 use crate::views::Definitions;
 
 /// Keys that are taken from a base at once.
 const SEED: usize = 512;
 /// Waiting events that are copied or looked at in one go.
-const PAGE: usize = 256;
+pub(super) const PAGE: usize = 256;
 /// Waits between attempts are this short here: nobody's outage is waited for.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(4));
 
@@ -103,7 +106,7 @@ impl Fold {
         watch.folds(live.at(), &served.ident.name, travel.topic.flow.fold_time_limit);
         let progress = watch.progress.clone();
         let token = setting.generation.take_writer();
-        let mut seed = Seed { setting: &setting, token: &token, held: HashMap::new(), waiting: Vec::new(), rows: Vec::new() };
+        let mut seed = Seed::new(&setting, &token);
         if let Some(generation) = &base.generation {
             let tag = served.tag(generation)?;
             for some in sorted.chunks(SEED) {
@@ -311,77 +314,6 @@ impl Fold {
             self.keys.len(),
             MEMORY >> 20
         )))
-    }
-}
-
-/// What a fold takes from its base.
-struct Seed<'a> {
-    setting: &'a Setting,
-    token: &'a WriterToken,
-    held: HashMap<Cell, Tail>,
-    waiting: Vec<Cell>,
-    /// The keys that have rows, and the rows' bytes.
-    rows: Vec<(Box<[u8]>, usize)>,
-}
-
-impl Seed<'_> {
-    /// Takes the rows and waiting events of some keys, sorted.
-    fn take(&mut self, base: &Generation, tag: ViewTag, keys: &[&[u8]]) -> Result<(), ReplayError> {
-        let mut delta = Delta::new(1);
-        let mine = self.setting.tags[0];
-        let load = base.load(tag, keys, |i, stored| {
-            let Some(stored) = stored else { return Ok(()) };
-            let (rows, change) = delta.split(0);
-            let (stored_key, stored_value) = rows.put(
-                |into| keys::row_key(mine, keys[i], into),
-                |into| {
-                    keys::row_value_header(stored.offset, stored.timestamp, into);
-                    into.extend_from_slice(stored.json);
-                },
-            );
-            change.digest = change.digest.wrapping_add(digest::row(stored_key, stored_value));
-            change.rows += 1;
-            self.rows.push((keys[i].into(), stored_key.len() + stored_value.len()));
-            Ok(())
-        });
-        load.map_err(store_failed)?;
-        for key in keys {
-            self.hold(base, tag, key, &mut delta)?;
-        }
-        let commit = Commit { deltas: vec![delta], position: self.setting.generation.applied(), last: None };
-        self.setting.generation.commit(self.token, &commit).map_err(store_failed)
-    }
-
-    /// A parked cell stays as it is, so that its mark is enough; what waits has to be tried.
-    fn hold(&mut self, base: &Generation, tag: ViewTag, key: &[u8], delta: &mut Delta) -> Result<(), ReplayError> {
-        let mut from = Offset(0);
-        loop {
-            let page = base.held_of(tag, key, from, PAGE).map_err(store_failed)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            let cell = Cell { view: 0, key: key.into() };
-            let full = page.len() == PAGE;
-            let standing = match self.held.get(&cell) {
-                Some(tail) => tail.standing,
-                None => page[0].standing,
-            };
-            if self.held.insert(cell.clone(), Tail { last: last.offset, standing }).is_none()
-                && standing == Standing::Waiting
-            {
-                self.waiting.push(cell);
-            }
-            if standing != Standing::Waiting {
-                return Ok(());
-            }
-            from = Offset(last.offset.0 + 1);
-            for held in page {
-                delta.views[0].books.consumed += 1;
-                delta.views[0].books.held(held.standing, 1);
-                delta.held.push(HeldChange::Put(Held { view: self.setting.tags[0], ..held }));
-            }
-            if !full {
-                return Ok(());
-            }
-        }
     }
 }
 

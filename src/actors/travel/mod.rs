@@ -23,6 +23,7 @@ mod fold;
 mod places;
 mod sample;
 mod scan;
+mod seed;
 #[cfg(test)]
 mod tests;
 pub mod verify;

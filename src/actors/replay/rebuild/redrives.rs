@@ -29,7 +29,8 @@ impl Redrives {
         if self.cells.contains_key(&cell) {
             return;
         }
-        let redrive = Redrive::new(setting.clone(), watched.progress.clone(), cell.clone(), overran.map(Setback::Overran));
+        let redrive =
+            Redrive::new(setting.clone(), watched.progress.clone(), cell.clone(), overran.map(Setback::Overran));
         let due = Instant::now();
         self.by_due.insert((due, cell.clone()));
         self.cells.insert(cell, Waiting { redrive, due });

@@ -221,7 +221,10 @@ fn feed(log: &Memory, parts: &TopicParts, definitions: &Definitions, live: &Arc<
         let hashes = records.iter().map(|record| key_hash(record.key.unwrap_or_default())).collect();
         shard.apply(&Slice { batch: records.clone(), indexes: (0..records.len() as u32).collect(), hashes }).unwrap();
         let handover = shard.collect(epoch).unwrap();
-        let commit = |delta| live.commit(&live.take_writer(), &Commit { deltas: vec![delta], position: records.end(), last: None }).unwrap();
+        let commit = |delta| {
+            live.commit(&live.take_writer(), &Commit { deltas: vec![delta], position: records.end(), last: None })
+                .unwrap()
+        };
         commit(handover.delta);
         setting.committed.store(epoch, Ordering::Release);
         for cell in handover.waiting {
