@@ -173,7 +173,8 @@ impl Stage {
     fn feed(&self, mut rng: StdRng) -> Result<(), String> {
         while !self.front.is_over() {
             let topic = rng.random_range(0..2);
-            let count = rng.random_range(1..=BATCH);
+            // A producer for each append takes its time.
+            let count = rng.random_range(1..=BATCH) * if self.kafka.is_some() { 8 } else { 1 };
             let storm = rng.random_bool(0.08);
             // They are part of the story before they are sent, so that no row is ahead of it.
             let batch: Vec<Event> = {
