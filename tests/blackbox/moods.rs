@@ -15,6 +15,10 @@ pub const UNBORN: &str = "default";
 /// Which of them the events use: a list with commas, without it all.
 const OUTSIDE: &str = "SEGNO_MOODS";
 
+/// How long a fold takes that is always given up, in milliseconds. Less than a stop waits for threads that are left
+/// behind: a process that ends before them may abort while RocksDB is taken down.
+const ENDLESS: u64 = 2500;
+
 /// Keys that a topic begins with.
 const KEYS: usize = 20;
 
@@ -90,7 +94,7 @@ impl Moods {
             0..80 => ("Fickle", Fate::GoesIn, json!({"tries": tries(rng)})),
             80..82 => ("Refused", Fate::StaysOut, json!({})),
             // On a machine that is very busy even this one may be back before somebody has looked twice.
-            82..83 => ("Endless", Fate::Either, json!({"ms": 4000})),
+            82..83 => ("Endless", Fate::Either, json!({"ms": ENDLESS})),
             83..100 => self.trap(rng, &key, n).unwrap_or(("Noted", Fate::GoesIn, json!({}))),
             100..103 if self.outside.iter().any(|place| place == UNBORN) => {
                 ("Unborn", Fate::GoesIn, json!({"times": rng.random_range(1..=3)}))
