@@ -238,7 +238,12 @@ impl Stage {
     }
 
     pub fn start(&mut self) {
-        self.try_start().unwrap_or_else(|error| panic!("{error}"));
+        // A thread that the last life has left behind, with a fold that hangs, may hold the store for a moment.
+        let patience = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = self.try_start() {
+            assert!(error.contains("is in use") && Instant::now() < patience, "{error}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn try_start(&mut self) -> Result<(), String> {

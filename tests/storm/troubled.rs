@@ -285,7 +285,7 @@ pub fn random(random: &mut StdRng, n: u64, name: &str, limit: Duration) -> Act {
             let ms = random.random_range(limit..3 * limit);
             Act::Fails { n, name, how: How::Hangs { ms }, times: times.min(2) }
         }
-        13..15 => Act::NotBefore { n, name, ms: 80 },
+        13..15 => Act::NotBefore { n, name, ms: 150 },
         15..18 => {
             let place = [Where::Copy, Where::Write, Where::Copy, Where::Write, Where::Drop][random.random_range(0..5)];
             let times = if place == Where::Drop { 1 } else { times };

@@ -95,6 +95,7 @@ impl Apart {
         let progress = Arc::new(Progress::default());
         let number = self.next_number;
         self.next_number += 1;
+        tracing::trace!(at = %nursery.setting.at, ?cell, number, ?setback, "a shard of its own");
         let redrive = Redrive::new(nursery.setting.clone(), progress.clone(), cell.clone(), setback);
         let role = Role::Own(Box::new(OwnRole { redrive, number, turn: 0 }));
         let member = nursery.start(role, progress, true).await?;

@@ -21,6 +21,7 @@ impl Flow {
     /// Acts on a notice, if whoever posted it still speaks for the partition. The inner error: a shard could not be
     /// started.
     async fn hear(&mut self, notice: Notice) -> Result<Result<(), ActorProcessingErr>, Fatal> {
+        tracing::trace!(at = %self.at(), ?notice, "on the board");
         let current = |incarnation| incarnation == self.nursery.incarnation;
         match notice {
             Notice::Fatal { by, fatal } => {

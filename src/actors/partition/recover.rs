@@ -83,6 +83,7 @@ impl Flow {
         setting.count_residents_anew();
         let cells = tokio::task::block_in_place(|| held_cells(&setting));
         let (held, waiting) = cells.map_err(|error| store_failed(&setting.at, &error))?;
+        tracing::trace!(at = %setting.at, ?held, ?waiting, "what the store holds back");
         interleave::step_async().await;
         self.recovery.suspects.retain(|suspect| !suspect.is_past(committed.position));
         let homes = Homes::start(&self.nursery, &self.options, held, self.recovery.suspects.clone()).await;

@@ -93,8 +93,12 @@ impl Redrive {
         let through = self.through;
         let from = through.map_or(Offset(0), |offset| Offset(offset.0 + 1));
         let most = if self.singly { 1 } else { STEP };
+        // Read before the store is looked at: of what lies below, all that the cell has ever held is in the store.
+        let applied = setting.generation.applied();
         let waiting = setting.generation.held_of(tag, &self.cell.key, from, most).map_err(failed)?;
         if waiting.is_empty() {
+            // Or it was applied by a shard that did not live to tell.
+            self.through = self.through.max(applied.0.checked_sub(1).map(Offset));
             return Ok((delta, if self.parking { Next::Parked } else { Next::Drained(self.through) }));
         }
         // A crash may have come between the parking of the head and that of what queues behind it.
