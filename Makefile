@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test check deny bench clean-data
+.PHONY: help setup build demo demo-stop test soak check deny bench clean-data
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,10 @@ demo-stop: ## Stop the daemon that `make demo` left running
 test: ## Run everything: format, lints, docs, licences, and all tests with a real Kafka broker
 	@scripts/setup.sh test
 	@scripts/test.sh all
+
+soak: ## Run for long what looks for rare faults: pauses, kills, moody views (SEGNO_SOAK=20 times, SEGNO_SEED to choose)
+	@scripts/setup.sh test
+	@scripts/test.sh soak
 
 check: ## Run the quick part of `make test`: format, lints, docs, house rules
 	@scripts/setup.sh test

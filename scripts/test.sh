@@ -4,6 +4,7 @@
 #   scripts/test.sh check    format, house rules, clippy, documentation
 #   scripts/test.sh deny     licences, banned crates, sources of crates
 #   scripts/test.sh all      both, and every test with a real Kafka broker
+#   scripts/test.sh soak     SEGNO_SOAK (20) times as much of the tests that find what is rare; some are in `all` once
 #
 # A test that is ignored, filtered out or not there counts as a failure.
 set -euo pipefail
@@ -60,6 +61,28 @@ tests() {
     sum "$log" "$status"
 }
 
+# Test programs, and a filter where not all of one is meant: what makes SEGNO_SOAK times as many rounds.
+SOAKS=('storm' 'blackbox pausing')
+
+soak() {
+    export SEGNO_SOAK="${SEGNO_SOAK:-20}"
+    local soak program filter status=0
+    log=$(mktemp "${TMPDIR:-/tmp}/segno-soak.XXXXXX")
+    trap 'rm -f "$log"' EXIT
+    for soak in "${SOAKS[@]}"; do
+        read -r program filter <<<"$soak"
+        step "soak, $SEGNO_SOAK times as long: $soak"
+        # Their seeds are shown also when all is well.
+        scripts/with-kafka.sh cargo test --locked --test "$program" ${filter:+"$filter"} -- --nocapture 2>&1 |
+            tee "$log" || status=$?
+        if ! grep -q '^test result: .* [1-9][0-9]* passed' "$log"; then
+            echo "no test passed: $soak"
+            status=1
+        fi
+    done
+    return "$status"
+}
+
 sum() { # log, exit status: one line for all test programs
     awk -v status="$2" '
         /^test result:/ { programs++; passed += $4; failed += $6; ignored += $8; filtered += $12 }
@@ -74,6 +97,7 @@ sum() { # log, exit status: one line for all test programs
 case ${1:-all} in
     check) check ;;
     deny) deny ;;
+    soak) soak ;;
     all)
         # Where cargo-deny is there it is the cheapest check of all; else its installation is the dearest step.
         early=$(command -v cargo-deny || true)

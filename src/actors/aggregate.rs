@@ -24,6 +24,17 @@ pub enum Outcome {
     Panicked(String),
 }
 
+impl Outcome {
+    /// Why the event did not go in, if it did not.
+    pub fn failed(self) -> Option<String> {
+        match self {
+            Outcome::Folded | Outcome::Ignored => None,
+            Outcome::Failed(failure) => Some(failure.to_string()),
+            Outcome::Panicked(text) => Some(text),
+        }
+    }
+}
+
 /// All events with one key in one topic, and their rows.
 #[repr(align(64))]
 pub struct Aggregate {

@@ -26,11 +26,11 @@ pub fn alone() -> MutexGuard<'static, ()> {
     BIG.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The seed of this run: SEGNO_TEST_SEED, or a new one. Printed, so that a failure can be had again.
+/// The seed of this run: SEGNO_SEED, or a new one. Printed, so that a failure can be had again.
 pub fn seed(test: &str) -> u64 {
     let fresh = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 % 1_000_000_007;
-    let seed = std::env::var("SEGNO_TEST_SEED").map_or_else(|_| fresh(), |text| text.parse().expect("a number"));
-    println!("{test}: SEGNO_TEST_SEED={seed}");
+    let seed = std::env::var("SEGNO_SEED").map_or_else(|_| fresh(), |text| text.parse().expect("a number"));
+    println!("{test}: SEGNO_SEED={seed}");
     seed
 }
 
@@ -78,7 +78,8 @@ pub fn partitions(topic: &Value) -> &[Value] {
     topic["partitions"].as_array().unwrap()
 }
 
-fn at_end(topic: &Value) -> bool {
+/// Everything that is in the log of the topic has been seen off.
+pub fn at_end(topic: &Value) -> bool {
     let done = |p: &Value| p["lag_records"] == 0 && p["in_flight"] == 0 && p["applied"] == p["log_end"];
     partitions(topic).iter().all(done)
 }

@@ -15,6 +15,8 @@ mod harness;
 mod killing;
 mod life;
 mod log_faults;
+mod moods;
+mod pausing;
 mod readers;
 mod readme;
 mod real_data;

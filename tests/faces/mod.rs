@@ -32,13 +32,16 @@ Withdrawn = { balance = "state.balance - event.payload.amount" }
 /// A directory with a configuration, in which commands run.
 pub struct Place {
     pub dir: TempDir,
+    /// The program that runs here, and what its environment holds.
+    pub program: &'static str,
+    pub env: Vec<(&'static str, String)>,
 }
 
 impl Place {
     pub fn new(config: &str) -> Place {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("segno.toml"), config).unwrap();
-        Place { dir }
+        Place { dir, program: env!("CARGO_BIN_EXE_segno"), env: Vec::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -47,8 +50,9 @@ impl Place {
 
     /// A command in the place, in an environment that the test's own does not reach.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_segno"));
+        let mut command = Command::new(self.program);
         command.args(args).current_dir(self.dir.path()).env_clear().env("HOME", self.dir.path());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

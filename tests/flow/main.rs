@@ -7,4 +7,5 @@ mod own_shards;
 mod rebuild;
 mod records;
 mod stage;
+mod way_back;
 mod workshop;

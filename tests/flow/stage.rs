@@ -27,7 +27,8 @@ static TRIES: LazyLock<Mutex<HashMap<String, u32>>> = LazyLock::new(Mutex::defau
 
 static RELEASED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
 
-fn try_again(name: &str) -> u32 {
+/// Counts a try, and answers which it is, from 1.
+pub fn try_again(name: &str) -> u32 {
     let mut tries = TRIES.lock().unwrap();
     let count = tries.entry(name.to_owned()).or_default();
     *count += 1;

@@ -37,7 +37,7 @@ impl Flow {
             Notice::Unwritable { incarnation, row } if current(incarnation) => {
                 tracing::error!(
                     at = %self.at(), view = row.cell.view, key = %row.cell.key.escape_ascii(), row.why,
-                    "a row cannot be written; the shards start anew without its events"
+                    "a row cannot be handed over; the shards start anew without its events"
                 );
                 self.recovery.suspect(Suspect::Row { cell: row.cell, below: self.dealt_to, why: row.why });
                 self.begin_recovery();

@@ -22,6 +22,9 @@ impl Shard {
 
     /// Everything since the last collect, sorted. After an error the shard is of no use any more.
     pub fn hand_all_over(&mut self, epoch: u64) -> Result<Handover, Unwritable> {
+        if let Some(row) = self.torn.take() {
+            return Err(row);
+        }
         let views = self.setting.definitions.len();
         let fresh = Handover { delta: Delta::new(views), waiting: Vec::new() };
         let mut handover = std::mem::replace(&mut self.handover, fresh);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Handover, Records, Setting, Slice, Suspect};
+use super::{Handover, Records, Setting, Slice, Suspect, Unwritable};
 use crate::actors::aggregate::{Copies, Outcome};
 use crate::actors::board::Cell;
 use crate::actors::plan::{Decision, Fatal};
@@ -48,6 +48,8 @@ pub struct Shard {
     /// The seat of each record of the slice in hand.
     pub(super) seats: Vec<u32>,
     copies: Copies,
+    /// A row that could not be put back: nothing of this shard may be handed over.
+    pub(super) torn: Option<Unwritable>,
     /// Bytes of a stored row with its key, as the last collect had them: how much room the next one needs.
     pub(super) row_bytes: usize,
     /// How many of the events set aside have been measured, and their bytes.
@@ -74,6 +76,7 @@ impl Shard {
             dirty: Vec::new(),
             seats: Vec::new(),
             copies: Copies::default(),
+            torn: None,
             row_bytes: 64,
             held_measured: (0, 0),
         }
@@ -189,7 +192,8 @@ impl Shard {
     }
 
     /// Puts a row back to the state before the event at `i`: the copy from the batch's beginning, and on it the
-    /// events in between, which went in the first time and do so again, for folds are pure.
+    /// events in between, which went in the first time and do so again, for folds are pure. If one does not, the row is
+    /// lost here, but not in the store.
     fn go_back(&mut self, records: Records<'_>, i: usize, view: usize) {
         let (seat, setting) = (self.seats[i], self.setting.clone());
         let slot = &mut self.residents.get_mut(seat).slots[view];
@@ -199,8 +203,13 @@ impl Shard {
                 continue;
             }
             let record = records.get(j);
-            if let Ok(event) = setting.decoder.decode((&setting.at.topic, setting.at.partition), record) {
-                self.residents.get_mut(seat).slots[view].fold(&*setting.definitions[view], &event);
+            let Ok(event) = setting.decoder.decode((&setting.at.topic, setting.at.partition), record) else { continue };
+            let again = self.residents.get_mut(seat).slots[view].fold(&*setting.definitions[view], &event);
+            if let Some(why) = again.failed() {
+                let cell = Cell { view, key: record.key.unwrap_or_default().into() };
+                let why = format!("offset {} had gone in, and did not go in again: {why}", record.offset);
+                self.torn.get_or_insert(Unwritable { cell, why });
+                return;
             }
         }
     }

@@ -140,7 +140,7 @@ impl Suspect {
     }
 }
 
-/// A row that has changed, and that its view cannot write.
+/// A row that has changed and cannot be handed over: its view cannot write it, or could not put it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwritable {
     pub cell: Cell,
