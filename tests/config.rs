@@ -237,6 +237,23 @@ fn secrets_are_used_and_never_shown() {
 }
 
 #[test]
+fn the_end_of_time_is_a_first_value() {
+    let view = "[[topics]]\nname = \"t\"\n[[topics.views]]\nname = \"v\"\n";
+    let with =
+        |time: &str| Given::file(&format!("{view}initial = {{ until = {time} }}\n[topics.views.on]\nA = {{}}\n"));
+    for time in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999Z", "0001-01-01T00:00:00Z"] {
+        let loaded = with(time).good();
+        let declared = segno::views::cel::Declared::compile(&loaded.config.topics[0].views[0]).unwrap();
+        let mut row = Vec::new();
+        declared.initial().encode(&mut row);
+        assert_eq!(String::from_utf8(row).unwrap(), format!("{{\"until\":\"{time}\"}}"));
+    }
+    for time in ["9999-12-31T23:59:59-01:00", "2024-05-01T10:00:00", "2024-05-01"] {
+        has(&with(time).refused(), &["user.toml:5:21", time, "not an instant of the years 1 to 9999", "an offset"]);
+    }
+}
+
+#[test]
 fn snapshots_and_the_audit_can_be_turned_off() {
     let defaults = Given::file("").good().config;
     assert_eq!(defaults.snapshots.interval, Some(Duration::from_secs(3600)));

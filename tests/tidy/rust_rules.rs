@@ -7,12 +7,13 @@ use crate::{Finding, finding};
 /// `lib.rs` and `main.rs` tie everything together and are free.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     // Module, layers it stands on with all that those stand on, and single modules beside them.
-    ("position", &[], &[]),
+    ("moment", &[], &[]),
+    ("position", &[], &["moment"]),
     ("fault", &[], &[]),
     ("telemetry", &[], &[]),
     ("record", &[], &["position"]),
     ("event", &[], &["position", "record"]),
-    ("views", &["event"], &[]),
+    ("views", &["event"], &["moment"]),
     ("streams", &["views"], &["fault"]),
     ("state", &["views"], &["fault"]),
     ("actors", &["streams", "state"], &["telemetry"]),
