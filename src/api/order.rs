@@ -1,5 +1,7 @@
 //! What an order to the node must look like: a JSON body, and no web page behind it.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
@@ -9,6 +11,9 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use super::reply::Refusal;
+
+/// How long a client may take to send a body. An order's is small, and no other clock runs for it.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A body of JSON; an empty one is `{}`.
 ///
@@ -27,7 +32,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Order<T> {
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-type", message)
                 .next("send application/json, also with an empty body"));
         }
-        let body = Bytes::from_request(request, state).await;
+        let body = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await.map_err(|_| {
+            let message = format!("the body has not come within {BODY_WITHIN:?}");
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "body-incomplete", message).next("send the request again")
+        })?;
         let body = body.map_err(|rejection: BytesRejection| {
             Refusal::new(rejection.status(), "bad-body", rejection.body_text()).next("send a smaller body")
         })?;

@@ -41,6 +41,8 @@ pub const PLACES: &[(&str, &[&str])] = &[
     ("backoff", &["src/actors/retry"]),
     ("cel", &["src/views/"]),
     ("axum", &["src/api/"]),
+    ("hyper", &["src/api/"]),
+    ("hyper_util", &["src/api/"]),
     ("tower", &["src/api/"]),
     ("tower_http", &["src/api/"]),
     ("clap", &["src/cli/"]),
