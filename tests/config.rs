@@ -225,6 +225,14 @@ fn secrets_are_used_and_never_shown() {
         "[http]\nlisten = \"${env:TOKEN}\"\ntoken = \"${env:UNSET}hunter2\"",
         "[kafka.properties]\n\"sasl.password\" = [\"hunter2\"]",
         "[kafka.properties]\nsasl.password = \"hunter2\"",
+        // As somebody writes who thinks of another format, or forgets a sign.
+        "[http]\ntoken: \"hunter2\"",
+        "[http]\ntoken \"hunter2\"",
+        "[kafka.properties]\n\"sasl.password\" \"hunter2\"",
+        "[kafka.properties]\n\"sasl.password\" =\n\"hunter2\"",
+        "[kafka.properties]\n\"sasl.password\" = \"\"\"\nhunter2\\q\"\"\"",
+        "[kafka.properties]\n\"ssl.key.pem\" = \"\"\"\na\nhunter2\n\\q\nhunter2\n",
+        "[kafka.properties]\n\"ssl.certificate\" = '''\nhunter2\u{1}\n'''",
     ] {
         let said = Given::file(text).refused();
         assert!(!said.contains(secret), "{text}: {said}");
@@ -234,6 +242,45 @@ fn secrets_are_used_and_never_shown() {
         &["the environment variable UNSET is not set", "2:9"],
     );
     has(&Given::file("[http]\ntoken = \"${file:/no/such}\"").refused(), &["/no/such", "cannot read the file"]);
+}
+
+#[test]
+fn what_a_reference_stands_for_is_never_shown() {
+    for (section, key, value, expected) in [
+        ("http", "listen", "hunter2", "an address and a port"),
+        ("http", "listen", "hunter2:1", "an address and a port"),
+        ("node", "log", "hunter2", "\"embedded\" or \"kafka\""),
+        ("flow", "placement", "hunter2", "\"shared\" or \"own\""),
+        ("flow", "batch-bytes", "hunter2", "a size"),
+        ("flow", "fold-time-limit", "hunter2", "a duration"),
+        ("flow", "fold-time-limit", "7777777777777w", "longer than 584 years"),
+        ("memory", "total", "7777777", "at least \"64MiB\""),
+        ("embedded", "retention-time", "hunter2", "a duration"),
+        ("snapshots", "interval", "hunter2", "a duration"),
+        ("log", "level", "hunter2=hunter2=hunter2", "\"error\""),
+        ("log", "format", "hunter2", "\"auto\""),
+    ] {
+        let said = Given::file(&format!("[{section}]\n{key} = \"${{env:SECRET}}\"")).env("SECRET", value).refused();
+        assert!(!said.contains(value) && !said.contains("7777777"), "{said}");
+        has(&said, &["${env:SECRET}", expected]);
+    }
+    for (name, value) in [
+        ("SEGNO__FLOW__BATCH_RECORDS", "hunter2"),
+        ("SEGNO__FLOW__BATCH_RECORDS", "77777777777"),
+        ("SEGNO__RETRY__FACTOR", "hunter2"),
+        ("SEGNO__RETRY__FACTOR", "-77777777777"),
+    ] {
+        let said = Given::file("").env("SECRET", value).env(name, "${env:SECRET}").refused();
+        assert!(!said.contains(value), "{said}");
+        has(&said, &[name, "${env:SECRET}"]);
+    }
+    let topic = Given::file("[[topics]]\nname = \"${env:SECRET}\"").env("SECRET", "hunter/2").refused();
+    assert!(!topic.contains("hunter/2"), "{topic}");
+    let listen = Given::file("[http]\nlisten = \"${env:SECRET}\"").env("SECRET", "0.0.0.0:777").refused();
+    assert!(!listen.contains("777"), "{listen}");
+    // A number that is too long for its type is not shown either: it may stand under a misspelt name.
+    let number = Given::file("[http]\ntokn = 99999999999999999999").refused();
+    assert!(!number.contains("9999"), "{number}");
 }
 
 #[test]
