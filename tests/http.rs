@@ -250,6 +250,39 @@ fn web_pages_cannot_give_orders() {
     assert_eq!((answer.status, answer.code()), (403, "wrong-host"), "{answer:?}");
 }
 
+#[test]
+fn web_pages_cannot_have_histories_folded() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    let token = append(&daemon, "a", &opened("Ada"));
+    let position = daemon.get(&format!("/v1/views/account/a?at-least={token}")).position.unwrap();
+    let at = format!("/v1/views/account/a?at=@{position}");
+    let answer = daemon.get(&at);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let foreign =
+        [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "http://evil.example")];
+    for origin in foreign.into_iter().chain([("origin", "null")]) {
+        for path in [
+            &at,
+            &at.replace("at=", "%61%74="),
+            "/v1/views/account/nobody?at=-PT1H",
+            "/v1/explain/account/a",
+            "/v1/changes/account?from=a&to=b",
+            "/v1/replays",
+            "/v1/snapshots",
+        ] {
+            let answer = daemon.get_with(path, &[origin]);
+            assert_eq!((answer.status, answer.code()), (403, "wrong-origin"), "{path} {origin:?}: {answer:?}");
+        }
+        // A row as it is costs nothing, and a page cannot read the answer.
+        assert_eq!(daemon.get_with("/v1/views/account/a", &[origin]).status, 200);
+    }
+    let own = daemon.base.clone();
+    for origin in [("sec-fetch-site", "same-origin"), ("sec-fetch-site", "none"), ("origin", own.as_str())] {
+        assert_eq!(daemon.get_with(&at, &[origin]).status, 200, "{origin:?}");
+    }
+}
+
 /// Bytes of a request that is never finished.
 const HALVES: [&str; 3] = [
     "GET /livez HTTP/1.1\r\nHost: x",
