@@ -283,6 +283,24 @@ fn web_pages_cannot_have_histories_folded() {
     }
 }
 
+#[test]
+fn a_row_of_a_job_that_is_not_there_is_not_found() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    for (query, status, code) in
+        [("job=latest", 404, "no-job"), ("job=999", 404, "no-such-job"), ("job=x", 400, "bad-path")]
+    {
+        let answer = daemon.get(&format!("/v1/views/account/a?{query}"));
+        assert_eq!((answer.status, answer.code()), (status, code), "{query}: {answer:?}");
+    }
+    let token = append(&daemon, "a", &opened("Ada"));
+    assert_eq!(daemon.get(&format!("/v1/views/account/a?at-least={token}")).status, 200);
+    let started = daemon.post("/v1/replays", "application/json", br#"{"from": "-PT1H", "yes": true}"#);
+    assert_eq!(started.status, 202, "{started:?}");
+    let answer = daemon.get("/v1/views/nope/a?job=latest");
+    assert_eq!((answer.status, answer.code()), (404, "no-such-view"), "{answer:?}");
+}
+
 /// Bytes of a request that is never finished.
 const HALVES: [&str; 3] = [
     "GET /livez HTTP/1.1\r\nHost: x",
