@@ -283,6 +283,24 @@ fn what_a_reference_stands_for_is_never_shown() {
     assert!(!number.contains("9999"), "{number}");
 }
 
+/// A shard says which view it is at in eight bits.
+#[test]
+fn a_topic_with_more_views_than_can_be_told_apart_is_refused() {
+    let views = |count: usize| {
+        let view = |number| {
+            format!(
+                "[[topics.views]]\nname = \"v{number}\"\ninitial = {{ a = 1 }}\n[topics.views.on]\nA = {{ a = \"1\" }}\n"
+            )
+        };
+        format!("[[topics]]\nname = \"t\"\n{}", (0..count).map(view).collect::<String>())
+    };
+    assert_eq!(Given::file(&views(256)).good().config.topics[0].views.len(), 256);
+    let said = Given::file(&views(258)).refused();
+    // Two lines of the topic, and five of each view before the one too many.
+    has(&said, &["user.toml:1284:8: topic `t` has 258 views, at most 256 are possible; leave some out", "\"v256\""]);
+    assert!(!said.contains("problems in"), "{said}");
+}
+
 #[test]
 fn the_end_of_time_is_a_first_value() {
     let view = "[[topics]]\nname = \"t\"\n[[topics.views]]\nname = \"v\"\n";

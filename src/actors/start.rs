@@ -9,6 +9,7 @@ use super::inheritance::{Inheritance, LiveViews, inherit};
 use super::node::{NodeParts, NodeShared};
 use super::opening;
 use super::plan::{FlowOptions, NodePlan, OnChange, Running, StartError};
+use super::progress::VIEWS_MAX;
 use super::replay::jobs::Jobs;
 use super::serving::{self, Mode, Serving, TopicParts, TopicShared, idents};
 use super::supervisor::{NodeStart, Supervisor};
@@ -26,6 +27,9 @@ struct Opened {
 /// Starts a node. When it answers an error nothing has been changed but, perhaps, new and empty generations.
 pub async fn start(plan: NodePlan) -> Result<Running, StartError> {
     let NodePlan { name, log, store, topics, flow, retry, flush, replay, snapshots, audit, consume } = plan;
+    if let Some(topic) = topics.iter().find(|topic| topic.views.len() > VIEWS_MAX) {
+        return Err(StartError::TooManyViews { topic: topic.name.clone(), views: topic.views.len() });
+    }
     let (asking, names) = (log.clone(), topics.iter().map(|topic| topic.name.clone()).collect());
     let infos = blocking(move || ask(&*asking, names)).await?;
     let partitions: usize = infos.iter().map(|info| info.partitions as usize).sum();
