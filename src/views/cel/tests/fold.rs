@@ -150,6 +150,41 @@ fn payloads_are_reached_in_every_way() {
     assert!(rejected(any("event.payload.a.text", payload)).contains("no such field `event.payload.a.text`"));
 }
 
+/// What is asked for is found or not, whatever is missing on the way, and wherever the way begins.
+#[test]
+fn has_is_alike_for_payload_row_and_anything_else() {
+    let value = r#"{"a":{"b":{"c":null}},"n":1,"l":[{"a":1}]}"#;
+    let mut row =
+        view(&[("m", Literal::Map(BTreeMap::new())), ("x", Literal::List(vec![]))]).on("Set", "m", "event.payload").on(
+            "A",
+            "x",
+            "[has(event.payload.PATH), has(state.m.PATH), [state.m].all(i, has(i.PATH)), has([state.m][0].PATH)]",
+        );
+    let template = row.spec.on["A"]["x"].text.clone();
+    for (path, found) in [
+        ("a", true),
+        ("a.b", true),
+        ("a.b.c", true),
+        ("a['b'].c", true),
+        ("z", false),
+        ("z.b", false),
+        ("a.z.c", false),
+        ("a.b.c.d", false),
+        ("n.b", false),
+        ("l.a", false),
+        ("n.b.c.d", false),
+    ] {
+        row.spec.on.get_mut("A").unwrap().get_mut("x").unwrap().text = template.replace("PATH", path);
+        let mut row = Declared::compile(&row.spec).unwrap_or_else(|error| panic!("{error}")).initial();
+        row.apply(&event("Set", value)).unwrap();
+        assert_eq!(row.apply(&event("A", value)), Ok(Applied::Folded), "{path}");
+        let stored: serde_json::Value = serde_json::from_str(&json(row.as_ref())).unwrap();
+        assert_eq!(stored["x"], serde_json::json!(vec![found; 4]), "{path}");
+    }
+    let wrong = rejected(any("has(event.payload.l[9].a)", value));
+    assert!(wrong.contains("there is no element 9"), "what the way begins with must be there: {wrong}");
+}
+
 #[test]
 fn keys_given_twice_are_undecodable() {
     for payload in [r#"{"v":1,"v":2}"#, r#"{"q":1,"v":1,"q":2}"#, r#"{"v":{"a":1,"a":1}}"#] {
