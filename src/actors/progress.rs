@@ -70,6 +70,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_view_of_a_topic_is_known_by_its_number() {
+        let (progress, mut observed) = (Progress::default(), Observed::default());
+        for view in 0..VIEWS_MAX {
+            progress.at(Offset(7), view);
+            assert_eq!(progress.get(), Some((Offset(7), view)));
+        }
+        let now = Instant::now();
+        assert_eq!(observed.overrun(&progress, now, Duration::ZERO), None);
+        assert_eq!(observed.overrun(&progress, now, Duration::ZERO), Some((Offset(7), VIEWS_MAX - 1)));
+    }
+
+    #[test]
     fn only_an_event_that_does_not_move_is_an_overrun() {
         let (progress, mut observed) = (Progress::default(), Observed::default());
         let (start, limit) = (Instant::now(), Duration::from_secs(1));
