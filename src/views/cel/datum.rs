@@ -282,6 +282,10 @@ fn moment(time: &CelTimestamp) -> Option<Moment> {
 /// As it would be after a stay in the store: with the offset of UTC, so that equal instants are written alike, and a leap
 /// second as the one after it.
 fn in_utc(time: &CelTimestamp) -> Result<CelTimestamp, String> {
+    let utc = time.inner().to_utc();
+    if utc.timestamp_subsec_nanos() < 1_000_000_000 && Moment::MILLIS.contains(&utc.timestamp_millis()) {
+        return Ok(utc.fixed_offset().into());
+    }
     moment(time).and_then(cel_time).ok_or_else(|| "a timestamp outside the years 1 to 9999".to_owned())
 }
 
