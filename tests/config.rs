@@ -213,6 +213,12 @@ fn secrets_are_used_and_never_shown() {
     assert!(!shown.contains(secret), "{shown}");
     has(&shown, &["token = \"${env:TOKEN}\"", "\"sasl.password\" = \"***\"", "\"ssl.key.pem\" = \"***\""]);
 
+    let digits =
+        Given::file("[kafka.properties]\n\"sasl.password\" = 20262026\n\"ssl.key.password\" = 2026.2026\n").good();
+    assert_eq!(digits.config.kafka.properties["sasl.password"].reveal(), "20262026");
+    let shown = format!("{}\n{}\n{:?}", digits.print(), digits.print().json(), digits.config);
+    assert!(!shown.contains("2026"), "{shown}");
+
     // Nor where something is wrong with them, or with their names.
     for text in [
         "[http]\ntokn = \"hunter2\"",
