@@ -2,8 +2,8 @@
 //!
 //! # The map, in reading order
 //!
-//! * [`position`], [`record`], [`event`], [`fault`]: the words. Numbers of a log, bytes of a record, a decoded record,
-//!   whose turn it is when something fails.
+//! * [`position`], [`moment`], [`record`], [`event`], [`fault`]: the words. Numbers of a log, times, bytes of a record, a
+//!   decoded record, whose turn it is when something fails.
 //! * [`views`]: folds. The `View` trait, declarative views; pure.
 //! * [`streams`]: the log side. One contract, three logs: Kafka, embedded, memory.
 //! * [`state`]: the store side. RocksDB, commits, reads; knows neither logs nor actors.
@@ -19,6 +19,7 @@ pub mod config;
 pub mod event;
 pub mod fault;
 pub mod intake;
+pub mod moment;
 pub mod position;
 pub mod record;
 pub mod state;

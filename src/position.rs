@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::moment::Moment;
+
 /// A partition's number within its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -74,10 +76,9 @@ impl Timestamp {
     /// What Kafka returns for a record that carries no timestamp.
     pub const NONE: Timestamp = Timestamp(-1);
 
-    /// RFC 3339 in UTC with milliseconds, or nothing when the number is beyond the calendar.
+    /// RFC 3339 in UTC with milliseconds, or nothing when the number is beyond the calendar (the years 1 to 9999).
     pub fn to_rfc3339(self) -> Option<String> {
-        let ts = jiff::Timestamp::from_millisecond(self.0).ok()?;
-        Some(format!("{ts:.3}"))
+        Some(format!("{:.3}", Moment::from_millis(self.0)?))
     }
 }
 
@@ -204,6 +205,18 @@ mod tests {
         vector.raise(PartitionId(0), Position(9));
         assert_eq!(vector.to_string(), "bank.accounts@0:17,3:4");
         assert_eq!(vector.to_string().parse::<PositionVector>().unwrap(), vector);
+    }
+
+    #[test]
+    fn a_timestamp_has_a_text_in_every_year_of_the_calendar() {
+        for (millis, text) in [
+            (-62_135_596_800_000, "0001-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (253_402_300_799_000, "9999-12-31T23:59:59.000Z"),
+        ] {
+            assert_eq!(Timestamp(millis).to_rfc3339().as_deref(), Some(text));
+        }
+        assert_eq!(Timestamp(253_402_300_800_000).to_string(), "253402300800000 ms");
     }
 
     #[test]

@@ -213,6 +213,12 @@ fn secrets_are_used_and_never_shown() {
     assert!(!shown.contains(secret), "{shown}");
     has(&shown, &["token = \"${env:TOKEN}\"", "\"sasl.password\" = \"***\"", "\"ssl.key.pem\" = \"***\""]);
 
+    let digits =
+        Given::file("[kafka.properties]\n\"sasl.password\" = 20262026\n\"ssl.key.password\" = 2026.2026\n").good();
+    assert_eq!(digits.config.kafka.properties["sasl.password"].reveal(), "20262026");
+    let shown = format!("{}\n{}\n{:?}", digits.print(), digits.print().json(), digits.config);
+    assert!(!shown.contains("2026"), "{shown}");
+
     // Nor where something is wrong with them, or with their names.
     for text in [
         "[http]\ntokn = \"hunter2\"",
@@ -225,6 +231,14 @@ fn secrets_are_used_and_never_shown() {
         "[http]\nlisten = \"${env:TOKEN}\"\ntoken = \"${env:UNSET}hunter2\"",
         "[kafka.properties]\n\"sasl.password\" = [\"hunter2\"]",
         "[kafka.properties]\nsasl.password = \"hunter2\"",
+        // As somebody writes who thinks of another format, or forgets a sign.
+        "[http]\ntoken: \"hunter2\"",
+        "[http]\ntoken \"hunter2\"",
+        "[kafka.properties]\n\"sasl.password\" \"hunter2\"",
+        "[kafka.properties]\n\"sasl.password\" =\n\"hunter2\"",
+        "[kafka.properties]\n\"sasl.password\" = \"\"\"\nhunter2\\q\"\"\"",
+        "[kafka.properties]\n\"ssl.key.pem\" = \"\"\"\na\nhunter2\n\\q\nhunter2\n",
+        "[kafka.properties]\n\"ssl.certificate\" = '''\nhunter2\u{1}\n'''",
     ] {
         let said = Given::file(text).refused();
         assert!(!said.contains(secret), "{text}: {said}");
@@ -234,6 +248,80 @@ fn secrets_are_used_and_never_shown() {
         &["the environment variable UNSET is not set", "2:9"],
     );
     has(&Given::file("[http]\ntoken = \"${file:/no/such}\"").refused(), &["/no/such", "cannot read the file"]);
+}
+
+#[test]
+fn what_a_reference_stands_for_is_never_shown() {
+    for (section, key, value, expected) in [
+        ("http", "listen", "hunter2", "an address and a port"),
+        ("http", "listen", "hunter2:1", "an address and a port"),
+        ("node", "log", "hunter2", "\"embedded\" or \"kafka\""),
+        ("flow", "placement", "hunter2", "\"shared\" or \"own\""),
+        ("flow", "batch-bytes", "hunter2", "a size"),
+        ("flow", "fold-time-limit", "hunter2", "a duration"),
+        ("flow", "fold-time-limit", "7777777777777w", "longer than 584 years"),
+        ("memory", "total", "7777777", "at least \"64MiB\""),
+        ("embedded", "retention-time", "hunter2", "a duration"),
+        ("snapshots", "interval", "hunter2", "a duration"),
+        ("log", "level", "hunter2=hunter2=hunter2", "\"error\""),
+        ("log", "format", "hunter2", "\"auto\""),
+    ] {
+        let said = Given::file(&format!("[{section}]\n{key} = \"${{env:SECRET}}\"")).env("SECRET", value).refused();
+        assert!(!said.contains(value) && !said.contains("7777777"), "{said}");
+        has(&said, &["${env:SECRET}", expected]);
+    }
+    for (name, value) in [
+        ("SEGNO__FLOW__BATCH_RECORDS", "hunter2"),
+        ("SEGNO__FLOW__BATCH_RECORDS", "77777777777"),
+        ("SEGNO__RETRY__FACTOR", "hunter2"),
+        ("SEGNO__RETRY__FACTOR", "-77777777777"),
+    ] {
+        let said = Given::file("").env("SECRET", value).env(name, "${env:SECRET}").refused();
+        assert!(!said.contains(value), "{said}");
+        has(&said, &[name, "${env:SECRET}"]);
+    }
+    let topic = Given::file("[[topics]]\nname = \"${env:SECRET}\"").env("SECRET", "hunter/2").refused();
+    assert!(!topic.contains("hunter/2"), "{topic}");
+    let listen = Given::file("[http]\nlisten = \"${env:SECRET}\"").env("SECRET", "0.0.0.0:777").refused();
+    assert!(!listen.contains("777"), "{listen}");
+    // A number that is too long for its type is not shown either: it may stand under a misspelt name.
+    let number = Given::file("[http]\ntokn = 99999999999999999999").refused();
+    assert!(!number.contains("9999"), "{number}");
+}
+
+/// A shard says which view it is at in eight bits.
+#[test]
+fn a_topic_with_more_views_than_can_be_told_apart_is_refused() {
+    let views = |count: usize| {
+        let view = |number| {
+            format!(
+                "[[topics.views]]\nname = \"v{number}\"\ninitial = {{ a = 1 }}\n[topics.views.on]\nA = {{ a = \"1\" }}\n"
+            )
+        };
+        format!("[[topics]]\nname = \"t\"\n{}", (0..count).map(view).collect::<String>())
+    };
+    assert_eq!(Given::file(&views(256)).good().config.topics[0].views.len(), 256);
+    let said = Given::file(&views(258)).refused();
+    // Two lines of the topic, and five of each view before the one too many.
+    has(&said, &["user.toml:1284:8: topic `t` has 258 views, at most 256 are possible; leave some out", "\"v256\""]);
+    assert!(!said.contains("problems in"), "{said}");
+}
+
+#[test]
+fn the_end_of_time_is_a_first_value() {
+    let view = "[[topics]]\nname = \"t\"\n[[topics.views]]\nname = \"v\"\n";
+    let with =
+        |time: &str| Given::file(&format!("{view}initial = {{ until = {time} }}\n[topics.views.on]\nA = {{}}\n"));
+    for time in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999Z", "0001-01-01T00:00:00Z"] {
+        let loaded = with(time).good();
+        let declared = segno::views::cel::Declared::compile(&loaded.config.topics[0].views[0]).unwrap();
+        let mut row = Vec::new();
+        declared.initial().encode(&mut row);
+        assert_eq!(String::from_utf8(row).unwrap(), format!("{{\"until\":\"{time}\"}}"));
+    }
+    for time in ["9999-12-31T23:59:59-01:00", "2024-05-01T10:00:00", "2024-05-01"] {
+        has(&with(time).refused(), &["user.toml:5:21", time, "not an instant of the years 1 to 9999", "an offset"]);
+    }
 }
 
 #[test]

@@ -2,6 +2,10 @@
 
 mod faces;
 
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use faces::{CONFIG, Daemon, Place};
 use serde_json::json;
 
@@ -244,6 +248,108 @@ fn web_pages_cannot_give_orders() {
     }
     let answer = daemon.get_with("/v1/replays", &[("host", "evil.example")]);
     assert_eq!((answer.status, answer.code()), (403, "wrong-host"), "{answer:?}");
+}
+
+#[test]
+fn web_pages_cannot_have_histories_folded() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    let token = append(&daemon, "a", &opened("Ada"));
+    let position = daemon.get(&format!("/v1/views/account/a?at-least={token}")).position.unwrap();
+    let at = format!("/v1/views/account/a?at=@{position}");
+    let answer = daemon.get(&at);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let foreign =
+        [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "http://evil.example")];
+    for origin in foreign.into_iter().chain([("origin", "null")]) {
+        for path in [
+            &at,
+            &at.replace("at=", "%61%74="),
+            "/v1/views/account/nobody?at=-PT1H",
+            "/v1/explain/account/a",
+            "/v1/changes/account?from=a&to=b",
+            "/v1/replays",
+            "/v1/snapshots",
+        ] {
+            let answer = daemon.get_with(path, &[origin]);
+            assert_eq!((answer.status, answer.code()), (403, "wrong-origin"), "{path} {origin:?}: {answer:?}");
+        }
+        // A row as it is costs nothing, and a page cannot read the answer.
+        assert_eq!(daemon.get_with("/v1/views/account/a", &[origin]).status, 200);
+    }
+    let own = daemon.base.clone();
+    for origin in [("sec-fetch-site", "same-origin"), ("sec-fetch-site", "none"), ("origin", own.as_str())] {
+        assert_eq!(daemon.get_with(&at, &[origin]).status, 200, "{origin:?}");
+    }
+}
+
+#[test]
+fn a_row_of_a_job_that_is_not_there_is_not_found() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    for (query, status, code) in
+        [("job=latest", 404, "no-job"), ("job=999", 404, "no-such-job"), ("job=x", 400, "bad-path")]
+    {
+        let answer = daemon.get(&format!("/v1/views/account/a?{query}"));
+        assert_eq!((answer.status, answer.code()), (status, code), "{query}: {answer:?}");
+    }
+    let token = append(&daemon, "a", &opened("Ada"));
+    assert_eq!(daemon.get(&format!("/v1/views/account/a?at-least={token}")).status, 200);
+    let started = daemon.post("/v1/replays", "application/json", br#"{"from": "-PT1H", "yes": true}"#);
+    assert_eq!(started.status, 202, "{started:?}");
+    let answer = daemon.get("/v1/views/nope/a?job=latest");
+    assert_eq!((answer.status, answer.code()), (404, "no-such-view"), "{answer:?}");
+}
+
+/// Bytes of a request that is never finished.
+const HALVES: [&str; 3] = [
+    "GET /livez HTTP/1.1\r\nHost: x",
+    "POST /v1/replays/plan HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
+    "POST /v1/topics/bank.accounts/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+     Transfer-Encoding: chunked\r\n\r\n3\r\n{",
+];
+
+fn half(daemon: &Daemon, bytes: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(daemon.base.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(bytes.as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn half_a_request_holds_up_no_stop() {
+    let place = Place::new(CONFIG);
+    let mut daemon = place.daemon(&[]);
+    let mut halves: Vec<TcpStream> = HALVES.iter().map(|bytes| half(&daemon, bytes)).collect();
+    // One that is asked again and again before the rest, and one that says nothing.
+    halves.push(half(&daemon, &format!("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n{}", HALVES[0])));
+    halves.push(half(&daemon, ""));
+    assert_eq!(halves[3].read(&mut [0]).unwrap(), 1, "the first is answered");
+    // A whole one, which waits for what will never come, gets its answer in spite of the stop.
+    let whole =
+        half(&daemon, "GET /v1/views/account/a?at-least=bank.accounts@0:7&wait=3s HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(daemon.get("/livez").status, 200);
+    let start = Instant::now();
+    daemon.signal("TERM");
+    let mut answer = String::new();
+    BufReader::new(&whole).read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 ") && answer.ends_with('}'), "{answer:?}");
+    assert_eq!(daemon.ended(), 0, "{}", daemon.said());
+    assert!(start.elapsed() < Duration::from_secs(12), "the stop took {:?}", start.elapsed());
+}
+
+#[test]
+fn who_does_not_finish_the_head_of_a_request_is_let_go() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    let start = Instant::now();
+    let mut halves = [half(&daemon, HALVES[0]), half(&daemon, "")];
+    for stream in &mut halves {
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(25), "after {:?}", start.elapsed());
+    assert_eq!(daemon.get("/livez").status, 200);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use common::bank::{Account, declared};
 use proptest::prelude::*;
 use segno::config::{self, Sources};
 use segno::event::EventMeta;
+use segno::moment::Moment;
 use segno::position::{Offset, PartitionId, Timestamp};
 use segno::record::RecordRef;
 use segno::streams::decode::{DecodeOptions, Decoder, Format};
@@ -75,7 +76,7 @@ fn declared_sensor() -> ViewSpec {
         ("recent", Literal::List(vec![])),
         ("labels", Literal::Map(BTreeMap::new())),
         ("keys", Literal::List(vec![])),
-        ("last", Literal::Time(jiff::Timestamp::UNIX_EPOCH)),
+        ("last", Literal::Time(Moment::EPOCH)),
         ("any", Literal::Null),
     ];
     ViewSpec {

@@ -152,9 +152,10 @@ impl Admin for Fake {
         view: &str,
         key: Vec<u8>,
         id: Option<u64>,
-    ) -> BoxFuture<'_, Result<Reading<Option<Row>>, ReadError>> {
-        self.asked.lock().unwrap().push(format!("peek {view} {} {id:?}", key.escape_ascii()));
-        Box::pin(async move { Ok(Reading { value: row(key), position: at() }) })
+    ) -> BoxFuture<'_, Result<Reading<Option<Row>>, PeekError>> {
+        let asked = format!("peek {view} {} {id:?}", key.escape_ascii());
+        let answer = self.answer(asked, Reading { value: row(key), position: at() });
+        Box::pin(async move { Ok(answer.await?) })
     }
 }
 
@@ -326,6 +327,7 @@ async fn every_refusal_has_its_status_and_a_next_step() {
             ("POST", "/v1/verify"),
             ("GET", "/v1/explain/account/a"),
             ("GET", "/v1/views/account/a?at=x"),
+            ("GET", "/v1/views/account/a?job=9"),
         ] {
             let (found, answer) = stage.ask(method, path, "{}").await;
             let refusal = &answer["error"];

@@ -42,7 +42,16 @@ pub trait Admin: Send + Sync {
     fn changes(&self, view: &str, from: String, to: String) -> BoxFuture<'_, Result<Changes, ReplayError>>;
     /// A row of the generation that a job is building, or of the previous one: nothing but for looking.
     fn peek(&self, view: &str, key: Vec<u8>, id: Option<u64>)
-    -> BoxFuture<'_, Result<Reading<Option<Row>>, ReadError>>;
+    -> BoxFuture<'_, Result<Reading<Option<Row>>, PeekError>>;
+}
+
+/// Why a job's generation has no answer: the job, or the read.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PeekError {
+    #[error(transparent)]
+    Job(#[from] ReplayError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// A snapshot: one number for all partitions of one topic.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::actors::handle::{BoxFuture, Node};
+use crate::actors::progress::VIEWS_MAX;
 use crate::position::{Position, TopicPartition};
 use crate::state::Reason;
 use crate::state::Store;
@@ -323,6 +324,12 @@ pub enum StartError {
         one: (TopicPartition, u32, u128),
         other: (TopicPartition, u32, u128),
     },
+    #[error(
+        "topic `{topic}` has {views} views, and at most {} are possible. Leave some out, or give them to a second program \
+         with a data directory of its own",
+        VIEWS_MAX
+    )]
+    TooManyViews { topic: String, views: usize },
     #[error("the node did not start: {0}")]
     Actors(String),
 }

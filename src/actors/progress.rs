@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::position::Offset;
 
+/// The most views of a topic: a view's number has eight bits here.
+pub const VIEWS_MAX: usize = 1 << VIEW_BITS;
+
+const VIEW_BITS: u32 = 8;
 const IDLE: u64 = u64::MAX;
 
 /// Where a shard is. Shared between the shard and its partition.
@@ -19,9 +23,10 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// The shard is about to fold the event at `offset` into its view number `view` (fewer than 256).
+    /// The shard is about to fold the event at `offset` into its view number `view` (below [`VIEWS_MAX`]).
     pub fn at(&self, offset: Offset, view: usize) {
-        self.0.store(offset.0 << 8 | view as u64 & 0xff, Ordering::Relaxed);
+        debug_assert!(view < VIEWS_MAX, "a node with so many views does not start");
+        self.0.store(offset.0 << VIEW_BITS | (view % VIEWS_MAX) as u64, Ordering::Relaxed);
     }
 
     /// The shard is not folding.
@@ -32,7 +37,7 @@ impl Progress {
     fn get(&self) -> Option<(Offset, usize)> {
         match self.0.load(Ordering::Relaxed) {
             IDLE => None,
-            packed => Some((Offset(packed >> 8), (packed & 0xff) as usize)),
+            packed => Some((Offset(packed >> VIEW_BITS), packed as usize % VIEWS_MAX)),
         }
     }
 }
@@ -79,6 +84,18 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_view_of_a_topic_is_known_by_its_number() {
+        let (progress, mut observed) = (Progress::default(), Observed::default());
+        for view in 0..VIEWS_MAX {
+            progress.at(Offset(7), view);
+            assert_eq!(progress.get(), Some((Offset(7), view)));
+        }
+        let now = Instant::now();
+        assert_eq!(observed.overrun(&progress, now, Duration::ZERO), None);
+        assert_eq!(observed.overrun(&progress, now, Duration::ZERO), Some((Offset(7), VIEWS_MAX - 1)));
+    }
 
     #[test]
     fn only_an_event_that_does_not_move_is_an_overrun() {

@@ -9,6 +9,7 @@ use super::inheritance::{Inheritance, LiveViews, inherit};
 use super::node::{NodeParts, NodeShared};
 use super::opening;
 use super::plan::{FlowOptions, NodePlan, OnChange, Running, StartError};
+use super::progress::VIEWS_MAX;
 use super::replay::jobs::Jobs;
 use super::serving::{self, Mode, Serving, TopicParts, TopicShared, idents};
 use super::supervisor::{NodeStart, Supervisor};
@@ -26,6 +27,9 @@ struct Opened {
 /// Starts a node. When it answers an error nothing has been changed but, perhaps, new and empty generations.
 pub async fn start(plan: NodePlan) -> Result<Running, StartError> {
     let NodePlan { name, log, store, topics, flow, retry, flush, replay, snapshots, audit, consume } = plan;
+    if let Some(topic) = topics.iter().find(|topic| topic.views.len() > VIEWS_MAX) {
+        return Err(StartError::TooManyViews { topic: topic.name.clone(), views: topic.views.len() });
+    }
     let (asking, names) = (log.clone(), topics.iter().map(|topic| topic.name.clone()).collect());
     let infos = blocking(move || ask(&*asking, names)).await?;
     let partitions: usize = infos.iter().map(|info| info.partitions as usize).sum();
@@ -129,4 +133,101 @@ async fn blocking<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, StartError> + Send + 'static,
 ) -> Result<T, StartError> {
     tokio::task::spawn_blocking(ask).await.map_err(|error| StartError::Actors(error.to_string()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::actors::plan::{
+        AuditOptions, FlushOptions, History, Placement, Policy, ReplayOptions, RetryOptions, SnapshotOptions, TopicPlan,
+    };
+    use crate::state::{Compression, Durability, StoreOptions};
+    use crate::streams::decode::{DecodeOptions, Format};
+    use crate::streams::memory::Memory;
+    use crate::streams::{Limit, Prefetch};
+    use crate::views::{Definition, Row};
+
+    struct Named(String);
+
+    impl Definition for Named {
+        fn name(&self) -> &str {
+            &self.0
+        }
+
+        fn version(&self) -> u32 {
+            1
+        }
+
+        fn text(&self) -> String {
+            self.0.clone()
+        }
+
+        fn initial(&self) -> Box<dyn Row> {
+            panic!("nothing is folded")
+        }
+
+        fn decode(&self, _: &[u8]) -> Result<Box<dyn Row>, String> {
+            Err("nothing is stored".to_owned())
+        }
+    }
+
+    fn plan(views: usize, store: Arc<Store>) -> NodePlan {
+        let log = Memory::new();
+        log.create_topic("t", 1);
+        let views = (0..views).map(|number| Arc::new(Named(format!("v{number}"))) as Arc<dyn Definition>);
+        let topic = TopicPlan {
+            name: "t".to_owned(),
+            decoder: DecodeOptions { format: Format::Json, max_key_bytes: 1024 },
+            policy: Policy::default(),
+            history: History::Complete,
+            views: views.collect(),
+            previous: Arc::default(),
+        };
+        let (batch, prefetch) = (Limit { records: 1, bytes: 1 << 20 }, Prefetch { bytes: 1 << 20 });
+        let (initial, max) = (Duration::from_millis(2), Duration::from_millis(20));
+        NodePlan {
+            name: "n".to_owned(),
+            log: Arc::new(log),
+            store,
+            topics: vec![topic],
+            flow: FlowOptions {
+                placement: Placement::Shared,
+                shards_per_partition: 1,
+                batch,
+                credit_records: 1,
+                credit_bytes: 1 << 20,
+                fold_time_limit: Duration::from_secs(2),
+                own_shard_limit: 1,
+                residency: 1 << 20,
+                prefetch,
+            },
+            retry: RetryOptions { attempts: 1, initial, factor: 2.0, max },
+            flush: FlushOptions { interval: Duration::from_secs(1), size: 1 << 20 },
+            replay: ReplayOptions::default(),
+            snapshots: SnapshotOptions::default(),
+            audit: AuditOptions::default(),
+            consume: true,
+        }
+    }
+
+    /// A fold that hangs is known by its view's number, which has eight bits.
+    #[tokio::test]
+    async fn a_topic_has_no_more_views_than_can_be_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            durability: Durability::Log,
+            block_cache: 8 << 20,
+            memtables: 16 << 20,
+            compression: Compression::Lz4,
+            max_open_files: 64,
+        };
+        let store = Store::open(dir.path(), options).unwrap();
+        let refused = start(plan(VIEWS_MAX + 1, store.clone())).await.err().unwrap();
+        assert!(matches!(&refused, StartError::TooManyViews { topic, views: 257 } if topic == "t"), "{refused}");
+        assert!(refused.to_string().contains("topic `t` has 257 views, and at most 256 are possible. Leave some out"));
+        let running = start(plan(VIEWS_MAX, store)).await.unwrap_or_else(|error| panic!("{error}"));
+        assert!(running.stop(Duration::from_secs(10)).await.clean());
+    }
 }

@@ -1,7 +1,6 @@
 //! The HTTP API. `docs/http.md` is its description; the routes are in [`router`].
 
 use std::future::Future;
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ mod reads;
 mod replays;
 mod reply;
 mod request;
+mod server;
 mod snapshots;
 mod travel;
 
@@ -73,16 +73,15 @@ impl Face {
     }
 }
 
-/// Answers until `stop` is done and the requests under way are answered.
+/// Answers until `stop` is done and the requests that have come whole are answered.
 pub async fn serve(
     listener: TcpListener,
     node: NodeSlot,
     options: Options,
     metrics: Option<PrometheusHandle>,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let app = router(node, options, metrics);
-    axum::serve(listener, app).with_graceful_shutdown(stop).await
+    stop: impl Future<Output = ()> + Send,
+) {
+    server::serve(listener, router(node, options, metrics), stop).await;
 }
 
 /// What only an operator asks: it changes something, or costs a scan. How long it takes depends on the data, so that no

@@ -1,14 +1,19 @@
 //! What an order to the node must look like: a JSON body, and no web page behind it.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use super::reply::Refusal;
+
+/// How long a client may take to send a body. An order's is small, and no other clock runs for it.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A body of JSON; an empty one is `{}`.
 ///
@@ -27,7 +32,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Order<T> {
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-type", message)
                 .next("send application/json, also with an empty body"));
         }
-        let body = Bytes::from_request(request, state).await;
+        let body = tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await.map_err(|_| {
+            let message = format!("the body has not come within {BODY_WITHIN:?}");
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "body-incomplete", message).next("send the request again")
+        })?;
         let body = body.map_err(|rejection: BytesRejection| {
             Refusal::new(rejection.status(), "bad-body", rejection.body_text()).next("send a smaller body")
         })?;
@@ -43,22 +51,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Order<T> {
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-/// Keeps web pages of other origins away from what costs or changes something. Browsers say where a request comes from;
-/// programs do not.
+/// Keeps web pages of other origins away from what costs or changes something.
 pub async fn no_web_page(request: Request, next: Next) -> Response {
-    if comes_from_elsewhere(request.method(), request.headers()) {
-        return Refusal::new(
-            StatusCode::FORBIDDEN,
-            "wrong-origin",
-            "the request comes from a web page of another origin",
-        )
-        .next("use the command line, or a program of your own")
-        .into_response();
+    match refuse_web_page(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
     }
-    next.run(request).await
 }
 
-fn comes_from_elsewhere(method: &Method, headers: &HeaderMap) -> bool {
+/// Refuses what a web page of another origin asks. Browsers say where a request comes from; programs do not.
+pub fn refuse_web_page(headers: &HeaderMap) -> Result<(), Refusal> {
+    if !comes_from_elsewhere(headers) {
+        return Ok(());
+    }
+    let message = "the request comes from a web page of another origin";
+    Err(Refusal::new(StatusCode::FORBIDDEN, "wrong-origin", message)
+        .next("use the command line, or a program of your own"))
+}
+
+fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     match text("sec-fetch-site") {
         Some(site) => !matches!(site, "same-origin" | "none"),
@@ -66,7 +77,7 @@ fn comes_from_elsewhere(method: &Method, headers: &HeaderMap) -> bool {
         None => match (text("origin"), text("host")) {
             (None, _) => false,
             (Some(origin), Some(host)) => {
-                !method.is_safe() && origin.split_once("://").is_none_or(|(_, from)| !from.eq_ignore_ascii_case(host))
+                origin.split_once("://").is_none_or(|(_, from)| !from.eq_ignore_ascii_case(host))
             }
             (Some(_), None) => true,
         },
@@ -84,7 +95,7 @@ mod tests {
             let header = |(name, value): &(&'static str, &'static str)| {
                 (HeaderName::from_static(name), HeaderValue::from_static(value))
             };
-            comes_from_elsewhere(&Method::POST, &pairs.iter().map(header).collect())
+            comes_from_elsewhere(&pairs.iter().map(header).collect())
         };
         let host = ("host", "127.0.0.1:7878");
         for from in

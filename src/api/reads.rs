@@ -1,11 +1,12 @@
 //! `GET /v1/views/{view}/{key}` and `GET /v1/views/{view}`.
 
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 
 use super::Face;
 use super::body::{PageAnswer, RowAnswer};
+use super::order::refuse_web_page;
 use super::reply::{self, Refusal};
 use super::request::{Query, segments};
 use super::travel;
@@ -15,14 +16,18 @@ use crate::intake::show_bytes;
 const ROWS: usize = 100;
 
 /// One row, of live, of a time or of a job; 404 with the position when there is none.
-pub async fn get(State(face): State<Face>, uri: Uri) -> Result<Response, Refusal> {
+pub async fn get(State(face): State<Face>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let (view, key) = segments(&uri, "/v1/views/")?;
     let mut query = Query::of(&uri, &["at-least", "wait", "at", "job"])?;
     let (at, job) = (query.text("at")?, query.text("job")?);
     let bound = query.bound(face.options.read_wait)?;
     match (at, job) {
         (None, None) => {}
-        (Some(at), None) if bound.is_none() => return travel::as_of(&face, view, key, at).await,
+        (Some(at), None) if bound.is_none() => {
+            // A fold of what may be a long history.
+            refuse_web_page(&headers)?;
+            return travel::as_of(&face, view, key, at).await;
+        }
         (None, Some(job)) if bound.is_none() => return travel::peek(&face, view, key, &job).await,
         _ => {
             let message = "only one of `at`, `job` and `at-least` may be given";

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use crate::actors::admin::PeekError;
 use crate::actors::handle::{AppendError, ReadError};
 use crate::actors::replay::words::ReplayError;
 use crate::position::PositionVector;
@@ -135,6 +136,15 @@ impl From<AppendError> for Refusal {
                 _ => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "log-failed", message)
                     .next("look at the node's log; records before the failure may have gone in"),
             },
+        }
+    }
+}
+
+impl From<PeekError> for Refusal {
+    fn from(error: PeekError) -> Self {
+        match error {
+            PeekError::Job(error) => error.into(),
+            PeekError::Read(error) => error.into(),
         }
     }
 }

@@ -150,6 +150,7 @@ impl From<StartError> for Failure {
                 let failure = Failure::from(source);
                 Failure { message: format!("topic `{topic}`: {}", failure.message), ..failure }
             }
+            error @ StartError::TooManyViews { .. } => Failure::new(Code::Config, error.to_string()),
             other => Failure::failed(other.to_string()),
         }
     }

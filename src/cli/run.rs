@@ -189,7 +189,7 @@ async fn wait(running: &Running, signals: &mut Signals) -> Option<String> {
 }
 
 /// Stops the node and the API within `node.stop-timeout`. True when everything ended as it should.
-async fn stop(config: &Config, running: Running, http: JoinHandle<std::io::Result<()>>, mut signals: Signals) -> bool {
+async fn stop(config: &Config, running: Running, http: JoinHandle<()>, mut signals: Signals) -> bool {
     let within = config.node.stop_timeout;
     tokio::spawn(async move {
         let name = signals.next().await;
@@ -214,8 +214,7 @@ async fn stop(config: &Config, running: Running, http: JoinHandle<std::io::Resul
     };
     // Requests under way have what is left of the time; one that still waits then is cut off.
     match tokio::time::timeout_at(deadline, http).await {
-        Ok(Ok(Ok(()))) | Err(_) => {}
-        Ok(Ok(Err(error))) => tracing::error!("the HTTP API ended with an error: {error}"),
+        Ok(Ok(())) | Err(_) => {}
         Ok(Err(error)) => tracing::error!("the HTTP API ended with an error: {error}"),
     }
     tracing::info!("stopped");

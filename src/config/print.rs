@@ -45,6 +45,8 @@ fn json(key: &str, value: &Value) -> serde_json::Value {
         Value::Table(table) => table.iter().map(|(key, entry)| (key.clone(), json(key, &entry.node.value))).collect(),
         Value::Array(items) => items.iter().map(|item| json(key, &item.value)).collect(),
         Value::String(text) | Value::Untyped(text) | Value::Datetime(text) => secret::shown(key, text).into(),
+        // A password of digits need not stand in quotes.
+        _ if secret::is_secret_key(key) => secret::MASK.into(),
         Value::Integer(number) => (*number).into(),
         Value::Float(number) => (*number).into(),
         Value::Bool(flag) => (*flag).into(),
@@ -95,6 +97,7 @@ fn toml_value(key: &str, value: &Value) -> toml::Value {
         Value::String(text) | Value::Untyped(text) | Value::Datetime(text) => {
             toml::Value::String(secret::shown(key, text).to_owned())
         }
+        _ if secret::is_secret_key(key) => toml::Value::String(secret::MASK.to_owned()),
         Value::Integer(number) => toml::Value::Integer(*number),
         Value::Float(number) => toml::Value::Float(*number),
         Value::Bool(flag) => toml::Value::Boolean(*flag),

@@ -12,18 +12,33 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub next: Option<String>,
-    /// The line is shown only up to here (a byte of the source), for what follows may be a secret.
-    hide_from: Option<usize>,
+    line: Line,
+}
+
+/// How much is shown of the line that a problem is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// What is known to be no secret.
+    Known,
+    /// Only up to here (a byte of the source), for what follows may be a secret.
+    UpTo(usize),
+    /// What cannot be a secret, in a text that could not be read.
+    Broken,
 }
 
 impl Problem {
     pub fn at(at: Place, message: impl Into<String>) -> Self {
-        Problem { at: Some(at), message: message.into(), next: None, hide_from: None }
+        Problem { at: Some(at), message: message.into(), next: None, line: Line::Known }
+    }
+
+    /// Of a text that could not be read.
+    pub(super) fn broken(at: Place, message: impl Into<String>) -> Self {
+        Problem { line: Line::Broken, ..Problem::at(at, message) }
     }
 
     /// Of the configuration as a whole.
     pub fn general(message: impl Into<String>) -> Self {
-        Problem { at: None, message: message.into(), next: None, hide_from: None }
+        Problem { at: None, message: message.into(), next: None, line: Line::Known }
     }
 
     pub fn next(mut self, next: impl Into<String>) -> Self {
@@ -33,8 +48,7 @@ impl Problem {
 
     /// A problem of a key: its value is nobody's business, it may be a misspelt secret.
     pub(super) fn of_key(key_at: Place, message: impl Into<String>) -> Self {
-        let hide_from = Some(key_at.span.end);
-        Problem { at: Some(key_at), message: message.into(), next: None, hide_from }
+        Problem { line: Line::UpTo(key_at.span.end), ..Problem::at(key_at, message) }
     }
 }
 
@@ -48,19 +62,20 @@ impl fmt::Display for Problem {
             write!(f, "; {next}")?;
         }
         match &self.at {
-            Some(at) if at.source.kind != SourceKind::Single => excerpt(f, at, self.hide_from),
+            Some(at) if at.source.kind != SourceKind::Single => excerpt(f, at, self.line),
             _ => Ok(()),
         }
     }
 }
 
 /// The source line with a caret below the place.
-fn excerpt(f: &mut fmt::Formatter<'_>, at: &Place, hide_from: Option<usize>) -> fmt::Result {
+fn excerpt(f: &mut fmt::Formatter<'_>, at: &Place, how: Line) -> fmt::Result {
     let (line, column) = at.line_column();
     let text = at.line_text();
-    let shown = match hide_from {
-        None => secret::mask_line(text),
-        Some(end) => {
+    let shown = match how {
+        Line::Known => secret::mask_line(text),
+        Line::Broken => secret::mask_broken(&at.source.text, line - 1),
+        Line::UpTo(end) => {
             let kept = (column - 1) + at.source.text.get(at.span.start..end).map_or(0, |key| key.chars().count());
             let kept_text: String = text.chars().take(kept).collect();
             if kept_text.len() < text.trim_end().len() && text.contains('=') {

@@ -20,6 +20,22 @@ impl Context<'_> {
     pub fn report(&self, problem: Problem) {
         self.problems.borrow_mut().push(problem);
     }
+
+    /// A reason that quotes a value, with the value as it was written: what a reference stands for is never shown.
+    fn as_written(&self, value: &Value, reason: String) -> String {
+        let (Value::String(written) | Value::Untyped(written)) = value else { return reason };
+        match secret::resolve(written, self.env) {
+            Ok(resolved) if resolved != *written => {
+                let reason = reason.replace(&format!("{resolved:?}"), &format!("{written:?}"));
+                // Most reasons end with what was found, in one form or another.
+                match reason.split_once(", found ") {
+                    Some((expected, _)) => format!("{expected}, found {written:?}"),
+                    None => reason,
+                }
+            }
+            _ => reason,
+        }
+    }
 }
 
 static NOTHING: Table = Table::new();
@@ -135,6 +151,7 @@ impl<'a> Section<'a> {
         match read(&entry.node.value, self.context) {
             Ok(value) => Some(value),
             Err(reason) => {
+                let reason = self.context.as_written(&entry.node.value, reason);
                 let message = format!("`{}`: {reason}", self.path(key));
                 self.context.report(Problem::at(entry.node.at.clone(), message));
                 None

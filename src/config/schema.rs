@@ -317,7 +317,7 @@ fn http(s: Section<'_>) -> HttpSection {
         token: Secret::new(s.required("token", text)),
     };
     if !section.listen.ip().is_loopback() && section.token.is_empty() {
-        let message = format!("`http.listen` is {}, which others can reach, and `http.token` is empty", section.listen);
+        let message = "`http.listen` is an address that others can reach, and `http.token` is empty";
         let next = "set http.token, for example to \"${env:SEGNO_TOKEN}\", or listen on 127.0.0.1";
         s.report(Problem::at(s.place("listen"), message).next(next));
     }

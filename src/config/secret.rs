@@ -1,6 +1,7 @@
 //! Secrets: values that are used and never shown, and the references through which a file names them.
 
 use std::fmt;
+use std::ops::Range;
 
 /// A text that `Debug` does not print.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -95,15 +96,97 @@ pub fn shown<'a>(key: &str, text: &'a str) -> &'a str {
 /// A source line without what may be a secret: behind a word that names one, well or badly spelt, nothing is shown from
 /// the next `=` on.
 pub fn mask_line(line: &str) -> String {
-    let lower = line.to_ascii_lowercase();
-    let named = WORDS.iter().filter_map(|word| lower.find(word));
-    let start = |word: &str| word.as_ptr() as usize - lower.as_ptr() as usize;
-    let misspelt = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| sounds_secret(word)).map(start);
-    let equals = named.chain(misspelt).min().and_then(|at| line[at..].find('=').map(|equals| at + equals));
-    match equals {
+    match named(line).and_then(|word| line[word.start..].find('=').map(|equals| word.start + equals)) {
         Some(equals) => format!("{} {MASK}", &line[..=equals]),
         None => line.to_owned(),
     }
+}
+
+/// Line `number`, from 0, of a text that is not TOML, without what may be a secret. Nobody knows what stands where in such
+/// a text, so that more is left out: all behind a word that names a secret, with or without a `=`; a line that goes on
+/// with what such a line began; and a line within a text of several lines, which may be a key in PEM form.
+pub fn mask_broken(text: &str, number: usize) -> String {
+    let before: Vec<&str> = text.lines().take(number).collect();
+    let line = text.lines().nth(number).unwrap_or_default();
+    match named(line) {
+        _ if in_long_text(&before) || goes_on_with_a_secret(&before, line) => MASK.to_owned(),
+        Some(word) => format!("{} {MASK}", &line[..word.end]),
+        None => line.to_owned(),
+    }
+}
+
+/// The first word of a line that names a secret, well or badly spelt.
+fn named(line: &str) -> Option<Range<usize>> {
+    let lower = line.to_ascii_lowercase();
+    let known = WORDS.iter().filter_map(|word| lower.find(word).map(|at| at..at + word.len()));
+    let misspelt = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| sounds_secret(word)).map(|word| {
+        let at = word.as_ptr() as usize - lower.as_ptr() as usize;
+        at..at + word.len()
+    });
+    known.chain(misspelt).min_by_key(|word| word.start)
+}
+
+fn goes_on_with_a_secret(before: &[&str], line: &str) -> bool {
+    let begins = |line: &str| line.trim_start().starts_with('[') || has_key(line);
+    if begins(line) {
+        return false;
+    }
+    let begun = |line: &&str| if named(line).is_some() { Some(true) } else { begins(line).then_some(false) };
+    before.iter().rev().find_map(begun).unwrap_or(false)
+}
+
+/// Whether a line has a `=` and, before it, a key: a word, or one in quotes.
+fn has_key(line: &str) -> bool {
+    let line = line.trim_start();
+    let quoted = line.starts_with(['"', '\'']);
+    let after = if quoted { line[1..].split_once(&line[..1]).map_or("", |(_, after)| after) } else { line };
+    after.split(['"', '\'']).next().is_some_and(|key| key.contains('=') && (quoted || !key.starts_with('=')))
+}
+
+/// Whether a text in three quotes is open behind these lines. In doubt it is.
+fn in_long_text(lines: &[&str]) -> bool {
+    const LONG: [&str; 2] = [r#"""""#, "'''"];
+    let mut open: Option<&str> = None;
+    for line in lines {
+        let mut rest = *line;
+        while let Some(c) = rest.chars().next() {
+            let step = match open {
+                Some(quotes) if rest.starts_with(quotes) => {
+                    open = None;
+                    quotes.len()
+                }
+                Some(quotes) if quotes == LONG[0] && c == '\\' => {
+                    c.len_utf8() + rest[1..].chars().next().map_or(0, char::len_utf8)
+                }
+                Some(_) => c.len_utf8(),
+                None if c == '#' => rest.len(),
+                None => match LONG.into_iter().find(|quotes| rest.starts_with(quotes)) {
+                    Some(quotes) => {
+                        open = Some(quotes);
+                        quotes.len()
+                    }
+                    None if matches!(c, '"' | '\'') => short_text(rest, c),
+                    None => c.len_utf8(),
+                },
+            };
+            rest = &rest[step..];
+        }
+    }
+    open.is_some()
+}
+
+/// The bytes of a text in one quote that begins here; of its quote alone where it does not end on the line.
+fn short_text(rest: &str, quote: char) -> usize {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quote == '"' => escaped = true,
+            c if c == quote => return at + 1,
+            _ => {}
+        }
+    }
+    1
 }
 
 fn sounds_secret(word: &str) -> bool {
@@ -142,5 +225,30 @@ mod tests {
         }
         assert_eq!(mask_line("listen = \"127.0.0.1:1\""), "listen = \"127.0.0.1:1\"");
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "***");
+    }
+
+    #[test]
+    fn of_a_broken_text_only_what_cannot_be_a_secret_is_shown() {
+        for (lines, shown) in [
+            (&[r#"token: "hunter2""#][..], "token ***"),
+            (&[r#""sasl.password" "hunter2""#], r#""sasl.password ***"#),
+            (&[r#"  tokne "hunter2"#], "  tokne ***"),
+            (&[r#""sasl.password" = "#, "# why", r#""hunter2""#], MASK),
+            (&[r#""sasl.password""#, r#"= "hunter2""#], MASK),
+            (&[r#""sasl.password" ="#, r#""hunter=2""#], MASK),
+            (&["token = [", r#""a","#, r#""hunter2\q","#], MASK),
+            (&[r#"pem = """"#, r"hunter2\q", r#"""""#, "name = 1"], "name = 1"),
+            (&[r#"pem = """"#, r"hunter2\q"], MASK),
+            (&[r#"pem = """"#, r#"\""""#, "name = 'hunter2'"], MASK),
+            (&["pem = '''", r"hunter2\'''", r#"name = "a"#], r#"name = "a"#),
+            (&[r#"x' = """"#, "hunter2"], MASK),
+            (&[r#"token = "x""#, r#"name = "a"#], r#"name = "a"#),
+            (&[r#"token = "x""#, r#""name" = "a"#], r#""name" = "a"#),
+            (&[r#"token = "x""#, "[node"], "[node"),
+            (&[r#"# it's """ of a token"#, r#"name = "a"#], r#"name = "a"#),
+            (&[r#"é = 'é' 'é"""é"#], r#"é = 'é' 'é"""é"#),
+        ] {
+            assert_eq!(mask_broken(&lines.join("\n"), lines.len() - 1), shown, "{lines:?}");
+        }
     }
 }

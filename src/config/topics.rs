@@ -7,6 +7,7 @@ use super::read::{Section, count, size, text};
 use super::tree::Place;
 use super::views;
 use crate::actors::plan::{Decision, History, Policy};
+use crate::actors::progress::VIEWS_MAX;
 use crate::streams::decode::{DecodeOptions, Format};
 use crate::views::cel::ViewSpec;
 
@@ -88,6 +89,12 @@ fn topic(s: Section<'_>, view_names: &mut BTreeMap<String, Place>) -> Topic {
     let timestamps = [("create", Timestamps::Create), ("append", Timestamps::Append)];
     let histories = [("complete", History::Complete), ("retained", History::Retained)];
     let (max_key_size, policy) = policy(s.section("policy"));
+    let views = s.sections("views");
+    if let Some(one_more) = views.get(VIEWS_MAX) {
+        let message = format!("topic `{name}` has {} views, at most {VIEWS_MAX} are possible", views.len());
+        let next = "leave some out, or declare them in a second program with a data directory of its own";
+        s.report(Problem::at(one_more.place("name"), message).next(next));
+    }
     let topic = Topic {
         name,
         partitions: s.optional("partitions", count(MOST_PARTITIONS)).map(|n| n as u32),
@@ -95,7 +102,7 @@ fn topic(s: Section<'_>, view_names: &mut BTreeMap<String, Place>) -> Topic {
         decoder: DecodeOptions { format: envelope(s.section("envelope")), max_key_bytes: max_key_size },
         policy,
         history: s.choice("history", &histories).unwrap_or_default(),
-        views: s.sections("views").into_iter().filter_map(|view| views::read(view, view_names)).collect(),
+        views: views.into_iter().filter_map(|view| views::read(view, view_names)).collect(),
     };
     s.finish();
     topic

@@ -118,7 +118,7 @@ pub fn parse(source: Arc<Source>) -> Result<Node, Vec<Problem>> {
         .iter()
         .map(|error| {
             let span = error.span().unwrap_or(0..0);
-            Problem::at(Place { source: source.clone(), span }, format!("not valid TOML: {}", error.message()))
+            Problem::broken(Place { source: source.clone(), span }, format!("not valid TOML: {}", error.message()))
         })
         .collect();
     problems.sort_by_key(|problem| problem.at.as_ref().map(|at| at.span.start));
@@ -146,14 +146,14 @@ fn convert(value: &DeValue<'_>, at: Place, problems: &mut Vec<Problem>) -> Node 
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => Value::Integer(number),
             Err(_) => {
-                problems.push(Problem::at(at.clone(), format!("the integer {number} does not fit 64 bits")));
+                problems.push(Problem::at(at.clone(), "the integer does not fit 64 bits"));
                 Value::Integer(0)
             }
         },
         DeValue::Float(number) => match number.as_str().parse::<f64>() {
             Ok(number) if number.is_finite() => Value::Float(number),
             _ => {
-                problems.push(Problem::at(at.clone(), format!("the number {number} is not finite")));
+                problems.push(Problem::at(at.clone(), "the number is not finite"));
                 Value::Float(0.0)
             }
         },

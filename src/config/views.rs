@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::problem::Problem;
 use super::read::{Section, count, plain};
 use super::tree::{Node, Place, Value};
+use crate::moment::NotAMoment;
 use crate::views::cel::{GuardSpec, Literal, Located, ViewSpec};
 use crate::views::is_view_name;
 
@@ -133,9 +134,9 @@ fn literal(node: &Node) -> Result<Literal, (Place, String)> {
         Value::Integer(number) => Literal::Int(*number),
         Value::Float(number) => Literal::Float(*number),
         Value::Bool(flag) => Literal::Bool(*flag),
-        Value::Datetime(time) => Literal::Time(time.parse().map_err(|_| {
-            let expected = "write a date, a time and an offset, such as 1970-01-01T00:00:00Z";
-            (node.at.clone(), format!("`{time}` is not an instant: {expected}"))
-        })?),
+        Value::Datetime(time) => {
+            let no_moment = |why: NotAMoment| (node.at.clone(), format!("`{time}` is {why}"));
+            Literal::Time(time.parse().map_err(no_moment)?)
+        }
     })
 }

@@ -3,6 +3,8 @@
 use std::any::type_name;
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::stored::RUST;
 use super::{Applied, Definition, Failure, Reject, Row, View};
@@ -45,19 +47,56 @@ impl<V: View> Definition for RustView<V> {
     }
 
     fn initial(&self) -> Box<dyn Row> {
-        Box::new(RustRow { state: V::default(), encoded: Cell::new(0) })
+        Box::new(RustRow { state: Guarded::new(V::default()), encoded: Cell::new(0) })
     }
 
     fn decode(&self, json: &[u8]) -> Result<Box<dyn Row>, String> {
         let state: V = serde_json::from_slice(json)
             .map_err(|error| format!("the stored row is not a `{}`: {error}", type_name::<V>()))?;
-        Ok(Box::new(RustRow { state, encoded: Cell::new(json.len()) }))
+        Ok(Box::new(RustRow { state: Guarded::new(state), encoded: Cell::new(json.len()) }))
+    }
+}
+
+/// A value of a user's type, whose end may panic. Rows end where no event is being folded, in the middle of others, or in
+/// the wake of a panic, where a second one would end the process: so the panic is caught here. It has been reported by
+/// then, as every panic is.
+#[derive(Clone)]
+struct Guarded<T>(Option<T>);
+
+impl<T> Guarded<T> {
+    fn new(value: T) -> Self {
+        Guarded(Some(value))
+    }
+}
+
+impl<T> Deref for Guarded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // Proven: only `drop` takes the value.
+        self.0.as_ref().expect("a value until its end")
+    }
+}
+
+impl<T> DerefMut for Guarded<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // Proven: only `drop` takes the value.
+        self.0.as_mut().expect("a value until its end")
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        if std::mem::needs_drop::<T>() {
+            let value = self.0.take();
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+        }
     }
 }
 
 #[derive(Clone)]
 struct RustRow<V> {
-    state: V,
+    state: Guarded<V>,
     /// Length of the JSON when the row was last written or read: the best cheap guess at what the state owns.
     encoded: Cell<usize>,
 }
@@ -86,7 +125,7 @@ impl<V> Drop for Kept<'_, V> {
 
 /// Applies the event to the state, which is torn after an error or a panic.
 fn fold<V: View>(state: &mut V, event: &Event<'_>) -> Result<Applied, Failure> {
-    let typed: V::Event = typed::decode(&event.meta.event_type, event.payload)?;
+    let typed: Guarded<V::Event> = Guarded::new(typed::decode(&event.meta.event_type, event.payload)?);
     state.apply(&typed, &event.meta).map_err(|reject| match reject {
         Reject::Permanent(reason) => Failure::Rejected(reason),
         Reject::Transient(reason) => Failure::Transient(reason),
@@ -103,9 +142,9 @@ impl<V: View> Row for RustRow<V> {
             return Err(Failure::TooNew { found: meta.event_version, known: V::MAX_EVENT_VERSION });
         }
         if !Self::PLAIN {
-            return fold(&mut self.state, event);
+            return fold(&mut *self.state, event);
         }
-        let mut kept = Kept { before: self.state.clone(), state: &mut self.state, folded: false };
+        let mut kept = Kept { before: V::clone(&self.state), state: &mut *self.state, folded: false };
         let applied = fold(kept.state, event)?;
         kept.folded = true;
         Ok(applied)
@@ -122,7 +161,7 @@ impl<V: View> Row for RustRow<V> {
 
     fn encode(&self, into: &mut Vec<u8>) {
         let start = into.len();
-        if let Err(error) = serde_json::to_writer(&mut *into, &self.state) {
+        if let Err(error) = serde_json::to_writer(&mut *into, &*self.state) {
             // `storable::check` ran this very `Serialize` after the last event; an error here is one that depends on
             // something else than the state, which a view must not do. The panic is that view's own.
             panic!("view `{}`: its row can no longer be written as JSON: {error}", V::NAME);

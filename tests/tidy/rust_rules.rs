@@ -7,12 +7,13 @@ use crate::{Finding, finding};
 /// `lib.rs` and `main.rs` tie everything together and are free.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     // Module, layers it stands on with all that those stand on, and single modules beside them.
-    ("position", &[], &[]),
+    ("moment", &[], &[]),
+    ("position", &[], &["moment"]),
     ("fault", &[], &[]),
     ("telemetry", &[], &[]),
     ("record", &[], &["position"]),
     ("event", &[], &["position", "record"]),
-    ("views", &["event"], &[]),
+    ("views", &["event"], &["moment"]),
     ("streams", &["views"], &["fault"]),
     ("state", &["views"], &["fault"]),
     ("actors", &["streams", "state"], &["telemetry"]),
@@ -40,6 +41,8 @@ pub const PLACES: &[(&str, &[&str])] = &[
     ("backoff", &["src/actors/retry"]),
     ("cel", &["src/views/"]),
     ("axum", &["src/api/"]),
+    ("hyper", &["src/api/"]),
+    ("hyper_util", &["src/api/"]),
     ("tower", &["src/api/"]),
     ("tower_http", &["src/api/"]),
     ("clap", &["src/cli/"]),

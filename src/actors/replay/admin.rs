@@ -12,7 +12,7 @@ use super::rollback;
 use super::since::Since;
 use super::snapshots;
 use super::words::{JobAction, JobKind, JobStatus, Phase, ReplayError, ReplayPlan, ReplayRequest};
-use crate::actors::admin::{Admin, AsOf, Changes, Explain, Explanation, SnapshotInfo, ViewCheck};
+use crate::actors::admin::{Admin, AsOf, Changes, Explain, Explanation, PeekError, SnapshotInfo, ViewCheck};
 use crate::actors::handle::{BoxFuture, ReadError, Reading, Row};
 use crate::actors::node::NodeShared;
 use crate::actors::reads;
@@ -299,18 +299,18 @@ impl Admin for NodeShared {
         view: &str,
         key: Vec<u8>,
         id: Option<u64>,
-    ) -> BoxFuture<'_, Result<Reading<Option<Row>>, ReadError>> {
+    ) -> BoxFuture<'_, Result<Reading<Option<Row>>, PeekError>> {
         let view = view.to_owned();
         Box::pin(async move {
             let topic = self.topic_of(&view)?.name().to_owned();
-            let job = self.jobs.find(id).map_err(|error| ReadError::Store(error.to_string()))?;
+            let job = self.jobs.find(id)?;
             let generations = job.generations(&topic);
             if generations.is_empty() {
                 let why = format!("job {} is {} and is not building `{topic}`", job.id(), job.phase());
-                return Err(ReadError::Store(why));
+                return Err(ReplayError::NotNow(why).into());
             }
             let read = tokio::task::spawn_blocking(move || reads::get(&topic, &generations, &view, &key));
-            read.await.unwrap_or(Err(ReadError::Stopping))
+            Ok(read.await.unwrap_or(Err(ReadError::Stopping))?)
         })
     }
 }

@@ -11,6 +11,7 @@ use cel::common::types::{
 use cel::common::value::{CowVal, Val};
 
 use super::spec::Literal;
+use crate::moment::Moment;
 
 /// Levels of lists and maps within a field of a row.
 pub(super) const MAX_NESTING: usize = 64;
@@ -262,23 +263,30 @@ fn owned(value: &dyn Val, level: usize) -> Result<Datum<'static>, String> {
     }
 }
 
-/// The CEL timestamp of an instant; CEL knows the years 1 to 9999.
-pub(super) fn cel_time(time: jiff::Timestamp) -> Option<CelTimestamp> {
-    let (seconds, nanos) = (time.as_second(), time.subsec_nanosecond());
-    // jiff's fraction has the sign of the whole, chrono's counts up from the second below.
-    let (seconds, nanos) = if nanos < 0 { (seconds - 1, nanos + 1_000_000_000) } else { (seconds, nanos) };
-    const FIRST: i64 = -62_135_596_800;
-    const LAST: i64 = 253_402_300_799;
-    if !(FIRST..=LAST).contains(&seconds) {
-        return None;
-    }
-    let time = chrono::DateTime::from_timestamp(seconds, u32::try_from(nanos).ok()?)?;
+/// The CEL timestamp of a moment.
+pub(super) fn cel_time(moment: Moment) -> Option<CelTimestamp> {
+    let (seconds, nanos) = moment.unix();
+    Some(chrono::DateTime::from_timestamp(seconds, nanos)?.fixed_offset().into())
+}
+
+/// The CEL timestamp of milliseconds since the epoch; CEL knows the years 1 to 9999.
+pub(super) fn cel_millis(millis: i64) -> Option<CelTimestamp> {
+    let time = chrono::DateTime::from_timestamp_millis(millis).filter(|_| Moment::MILLIS.contains(&millis))?;
     Some(time.fixed_offset().into())
 }
 
-/// The same instant with the offset of UTC, so that equal instants are written alike.
+fn moment(time: &CelTimestamp) -> Option<Moment> {
+    Moment::from_unix(time.inner().timestamp(), time.inner().timestamp_subsec_nanos())
+}
+
+/// As it would be after a stay in the store: with the offset of UTC, so that equal instants are written alike, and a leap
+/// second as the one after it.
 fn in_utc(time: &CelTimestamp) -> Result<CelTimestamp, String> {
-    Ok(time.inner().to_utc().fixed_offset().into())
+    let utc = time.inner().to_utc();
+    if utc.timestamp_subsec_nanos() < 1_000_000_000 && Moment::MILLIS.contains(&utc.timestamp_millis()) {
+        return Ok(utc.fixed_offset().into());
+    }
+    moment(time).and_then(cel_time).ok_or_else(|| "a timestamp outside the years 1 to 9999".to_owned())
 }
 
 pub(super) fn parse_time(text: &str) -> Option<CelTimestamp> {
@@ -287,8 +295,6 @@ pub(super) fn parse_time(text: &str) -> Option<CelTimestamp> {
 
 /// RFC 3339 in UTC with as many decimals as it needs.
 pub(super) fn rfc3339(time: &CelTimestamp) -> String {
-    let time = time.inner().to_utc();
-    let nanos = i128::from(time.timestamp()) * 1_000_000_000 + i128::from(time.timestamp_subsec_nanos());
-    // CEL's years are fewer than jiff's, so the fallback is never used.
-    jiff::Timestamp::from_nanosecond(nanos).map_or_else(|_| time.to_rfc3339(), |time| time.to_string())
+    // Rows hold moments only (see `in_utc`), so the fallback is never used.
+    moment(time).map_or_else(|| time.inner().to_rfc3339(), |moment| moment.to_string())
 }

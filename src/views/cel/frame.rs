@@ -7,11 +7,10 @@ use cel::common::types::{CelBool, CelInt, CelNull, CelString};
 use cel::common::value::CowVal;
 use cel::context::VariableResolver;
 
-use super::datum::{Datum, cel_time};
+use super::datum::{Datum, cel_millis};
 use super::payload::{Found, Paths};
 use super::types::Type;
 use crate::event::EventMeta;
-use crate::position::Timestamp;
 
 /// A numbered place that an expression reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,10 +107,7 @@ impl Frame<'_> {
             Meta::Type => text(&event.event_type),
             Meta::Id => optional(event.event_id.as_deref()),
             Meta::Version => int(event.event_version.into()),
-            Meta::Timestamp => {
-                let Timestamp(millis) = event.timestamp;
-                CowVal::owned(cel_time(jiff::Timestamp::from_millisecond(millis).ok()?)?)
-            }
+            Meta::Timestamp => CowVal::owned(cel_millis(event.timestamp.0)?),
             Meta::Key => text(std::str::from_utf8(event.key).ok()?),
             Meta::Offset => int(i64::try_from(event.offset.0).ok()?),
             Meta::Partition => int(event.partition.0.into()),

@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use cel::common::types::{CelList, CelMap, CelString, CelTimestamp, DYN_TYPE, TIMESTAMP_TYPE};
+use cel::common::types::{
+    CelBool, CelList, CelMap, CelMapKey, CelString, CelTimestamp, DYN_TYPE, STRING_TYPE, TIMESTAMP_TYPE,
+};
 use cel::common::value::{CowVal, Val};
 use cel::{Context, DeclarationError, Env, ExecutionError, extensions};
 
@@ -21,6 +23,14 @@ pub(super) struct Function {
 /// Puts the keys of a map in order before a macro iterates over them; the parser cannot produce the name.
 pub(super) const ORDERED: &str = "@ordered";
 
+/// What `has(…)` becomes: a value and the names behind it, with [`PATH_GAP`] in between. Not CEL's own test, which is
+/// an error where something on the way is missing: like that of a payload's path, which is never turned into values, the
+/// answer is no. The parser cannot produce the name.
+pub(super) const HAS: &str = "@has";
+
+/// Stands between the names of a path.
+pub(super) const PATH_GAP: &str = "\0";
+
 /// Everything that compiling and evaluating share: the root of all evaluation contexts.
 pub(super) static ROOT: LazyLock<Context<'static, 'static>> =
     LazyLock::new(|| Context::with_env(Arc::clone(&LANGUAGE)));
@@ -37,6 +47,7 @@ fn language() -> Result<Env, DeclarationError> {
     env.add_extension(extensions::lists)?;
     env.add_extension(extensions::math)?;
     env.add_overload(ORDERED, "ordered", vec![DYN_TYPE], ordered)?;
+    env.add_overload(HAS, "has_path", vec![DYN_TYPE, STRING_TYPE], has)?;
     env.add_overload("date", "date_of", vec![TIMESTAMP_TYPE], date)?;
     env.add_overload("month", "month_of", vec![TIMESTAMP_TYPE], month)?;
     env.add_overload("hour", "hour_of", vec![TIMESTAMP_TYPE], hour)?;
@@ -56,6 +67,18 @@ fn ordered<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Outcome<'b, 'v> {
     keys.sort_unstable();
     let keys: Vec<Box<dyn Val + 'v>> = keys.into_iter().map(|key| key.inner().clone_as_boxed()).collect();
     Ok(CowVal::owned(CelList::from(keys)))
+}
+
+/// Whether there is anything at a path of a value.
+fn has<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Outcome<'b, 'v> {
+    let [value, path] = args.as_slice() else { return Err(ExecutionError::invalid_argument_count(2, args.len())) };
+    let path = path.downcast_ref::<CelString<'_>>().ok_or_else(ExecutionError::missing_argument_or_target)?;
+    let mut at: Option<&dyn Val> = Some(value.as_ref());
+    for name in path.inner().split(PATH_GAP) {
+        let map = at.and_then(|value| value.downcast_ref::<CelMap<'_>>());
+        at = map.and_then(|map| map.inner().get(&CelMapKey::from(name))).map(AsRef::as_ref);
+    }
+    Ok(CowVal::owned(CelBool::from(at.is_some())))
 }
 
 /// `2024-05-01`, the day in UTC.

@@ -6,9 +6,11 @@
 //! All assignments for one event see the same old row and take effect together, or not at all.
 //!
 //! The reading order: `spec` (what a declaration is), `datum` and `json` (values), `payload` and `frame` (what an
-//! expression sees), `functions` and `types` (the language), `compile` and `evaluate`, `view`.
+//! expression sees), `functions` and `types` (the language), `compile`, `constants`
+//! and `evaluate`, `view`.
 
 mod compile;
+mod constants;
 mod datum;
 mod evaluate;
 mod frame;
@@ -16,6 +18,7 @@ mod functions;
 mod json;
 mod names;
 mod payload;
+mod places;
 mod rule;
 mod spec;
 mod syntax;

@@ -4,6 +4,7 @@ use cel::common::ast::IdedExpr;
 use cel::common::types::CelBool;
 
 use super::compile::{Fields, expression};
+use super::constants::storable;
 use super::datum::{Datum, FieldType};
 use super::evaluate::{evaluate, explain};
 use super::frame::Frame;
@@ -38,22 +39,29 @@ impl Rule {
     pub fn compile(spec: &ViewSpec, event_type: &str, fields: &Fields) -> Result<Rule, SpecError> {
         let mut rule = Rule::default();
         for guard in spec.reject_when.iter().filter(|guard| guard.on == event_type || guard.on == "*") {
-            let (when, of) = expression(&guard.when.text, fields, &mut rule.paths)
+            let when = expression(&guard.when.text, fields, &mut rule.paths)
                 .map_err(|fault| spec.fault(&guard.when, fault))?;
-            if !of.may_be(Type::Bool) {
-                let fault = Fault::new(0, format!("a guard says true or false, and this is {}", of.a()));
+            if !when.of.may_be(Type::Bool) {
+                let fault = Fault::new(0, format!("a guard says true or false, and this is {}", when.of.a()));
                 return Err(spec.fault(&guard.when, fault));
             }
-            rule.guards.push(Guard { when, reason: guard.reason.clone() });
+            rule.guards.push(Guard { when: when.expr, reason: guard.reason.clone() });
         }
         for (name, to) in spec.on.get(event_type).into_iter().flatten() {
             let Some(field) = fields.iter().position(|(field, _)| field == name) else {
                 return Err(spec.fault(to, unknown_field(event_type, name, fields)));
             };
             let compiled = expression(&to.text, fields, &mut rule.paths);
-            let (compiled, of) = compiled.map_err(|fault| spec.fault(to, fault))?;
-            check_type(name, fields[field].1, of).map_err(|fault| spec.fault(to, fault))?;
-            rule.sets.push(Set { field, to: compiled });
+            let compiled = compiled.map_err(|fault| spec.fault(to, fault))?;
+            let of = fields[field].1;
+            check_type(name, of, compiled.of).map_err(|fault| spec.fault(to, fault))?;
+            if compiled.constant {
+                storable(&compiled.expr, of).map_err(|got| {
+                    let message = format!("`{name}` can never be this: expected {}, got {got}", wanted(of));
+                    spec.fault(to, Fault::new(0, message))
+                })?;
+            }
+            rule.sets.push(Set { field, to: compiled.expr });
         }
         Ok(rule)
     }
@@ -102,12 +110,15 @@ impl Rule {
     }
 }
 
-fn mismatch(name: &str, of: FieldType, got: &str) -> Failure {
-    let expected = match of {
+fn wanted(of: FieldType) -> &'static str {
+    match of {
         FieldType::Any => "a JSON value",
         of => of.name(),
-    };
-    Failure::Rejected(format!("`{name}`: expected {expected}, got {got}"))
+    }
+}
+
+fn mismatch(name: &str, of: FieldType, got: &str) -> Failure {
+    Failure::Rejected(format!("`{name}`: expected {}, got {got}", wanted(of)))
 }
 
 fn unknown_field(event_type: &str, name: &str, fields: &Fields) -> Fault {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::moment::{Moment, NotAMoment};
+
 /// The text of an expression and where it begins in its file, counted from 1; columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
@@ -56,7 +58,7 @@ pub enum Literal {
     Int(i64),
     Float(f64),
     Text(String),
-    Time(jiff::Timestamp),
+    Time(Moment),
     List(Vec<Literal>),
     Map(BTreeMap<String, Literal>),
 }
@@ -87,9 +89,9 @@ impl TryFrom<&toml::Value> for Literal {
             toml::Value::Integer(int) => Literal::Int(*int),
             toml::Value::Float(float) => Literal::Float(*float),
             toml::Value::Boolean(bool) => Literal::Bool(*bool),
-            toml::Value::Datetime(time) => Literal::Time(time.to_string().parse().map_err(|_| {
-                format!("`{time}` is not an instant: write a date, a time and an offset, such as 1970-01-01T00:00:00Z")
-            })?),
+            toml::Value::Datetime(time) => {
+                Literal::Time(time.to_string().parse().map_err(|why: NotAMoment| format!("`{time}` is {why}"))?)
+            }
             toml::Value::Array(items) => Literal::List(items.iter().map(Literal::try_from).collect::<Result<_, _>>()?),
             toml::Value::Table(table) => Literal::Map(
                 table.iter().map(|(key, value)| Ok((key.clone(), value.try_into()?))).collect::<Result<_, String>>()?,

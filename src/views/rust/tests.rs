@@ -261,6 +261,67 @@ fn a_plain_state_is_what_it_was_after_a_failure_and_after_a_panic() {
     assert!(matches!(add(3), (Ok(Err(Failure::Rejected(_))), row, true) if row == good));
 }
 
+/// Ends with a panic, as do its events.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Loud {
+    ends: u64,
+}
+
+#[derive(Deserialize)]
+struct Ended {
+    payload: u64,
+}
+
+impl Drop for Loud {
+    fn drop(&mut self) {
+        panic!("a state that does not want to go");
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        panic!("an event that does not want to go");
+    }
+}
+
+impl View for Loud {
+    const NAME: &'static str = "loud";
+    const VERSION: u32 = 1;
+    type Event = Ended;
+
+    fn apply(&mut self, event: &Ended, _: &EventMeta<'_>) -> Result<(), Reject> {
+        self.ends += event.payload;
+        match event.payload {
+            7 => panic!("and not even that"),
+            8 => Err(Reject::because("no")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// In the wake of another panic it would end the process, and with it this test.
+#[test]
+fn a_state_or_an_event_whose_end_panics_harms_nothing_else() {
+    let view = RustView::<Loud>::new();
+    let mut row = view.initial();
+    let mut apply = |payload: &str| {
+        let event = event("Any", 1, payload);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| row.apply(&event)))
+    };
+    assert!(matches!(apply("2"), Ok(Ok(Applied::Folded))));
+    assert!(matches!(apply("8"), Ok(Err(Failure::Rejected(_)))));
+    assert!(matches!(apply("7"), Err(panic) if panic.downcast_ref() == Some(&"and not even that")));
+    let copy = row.checkpoint().unwrap();
+    assert_eq!(encoded(copy.as_ref()), r#"{"ends":17}"#);
+    let read = view.decode(br#"{"ends":3}"#).unwrap();
+    drop(row);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _dropped_on_the_way = (copy, read);
+        panic!("the first");
+    }));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"the first"));
+}
+
 #[test]
 fn what_json_cannot_hold_is_found() {
     assert!(storable::check(&serde_json::json!({"a": [1, {"b": null}]})).is_ok());

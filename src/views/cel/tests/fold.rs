@@ -101,7 +101,7 @@ fn a_result_of_another_type_is_rejected_by_name() {
         (Literal::Bool(true), "0", "expected bool, got int"),
         (Literal::List(vec![]), "{}", "expected list, got map"),
         (Literal::Map(BTreeMap::new()), "[]", "expected map, got list"),
-        (Literal::Time(jiff::Timestamp::UNIX_EPOCH), r#""1970-01-01T00:00:00Z""#, "expected timestamp, got string"),
+        (Literal::Time(Moment::EPOCH), r#""1970-01-01T00:00:00Z""#, "expected timestamp, got string"),
     ] {
         let reason = rejected(plain(initial, &format!(r#"{{"v":{payload}}}"#)));
         assert!(reason.contains(got), "{reason}");
@@ -148,6 +148,41 @@ fn payloads_are_reached_in_every_way() {
     assert!(rejected(any("event.payload.list[9]", payload)).contains("there is no element 9"));
     assert!(rejected(any("event.payload.a.b[0].x", payload)).contains("no such field `x`"));
     assert!(rejected(any("event.payload.a.text", payload)).contains("no such field `event.payload.a.text`"));
+}
+
+/// What is asked for is found or not, whatever is missing on the way, and wherever the way begins.
+#[test]
+fn has_is_alike_for_payload_row_and_anything_else() {
+    let value = r#"{"a":{"b":{"c":null}},"n":1,"l":[{"a":1}]}"#;
+    let mut row =
+        view(&[("m", Literal::Map(BTreeMap::new())), ("x", Literal::List(vec![]))]).on("Set", "m", "event.payload").on(
+            "A",
+            "x",
+            "[has(event.payload.PATH), has(state.m.PATH), [state.m].all(i, has(i.PATH)), has([state.m][0].PATH)]",
+        );
+    let template = row.spec.on["A"]["x"].text.clone();
+    for (path, found) in [
+        ("a", true),
+        ("a.b", true),
+        ("a.b.c", true),
+        ("a['b'].c", true),
+        ("z", false),
+        ("z.b", false),
+        ("a.z.c", false),
+        ("a.b.c.d", false),
+        ("n.b", false),
+        ("l.a", false),
+        ("n.b.c.d", false),
+    ] {
+        row.spec.on.get_mut("A").unwrap().get_mut("x").unwrap().text = template.replace("PATH", path);
+        let mut row = Declared::compile(&row.spec).unwrap_or_else(|error| panic!("{error}")).initial();
+        row.apply(&event("Set", value)).unwrap();
+        assert_eq!(row.apply(&event("A", value)), Ok(Applied::Folded), "{path}");
+        let stored: serde_json::Value = serde_json::from_str(&json(row.as_ref())).unwrap();
+        assert_eq!(stored["x"], serde_json::json!(vec![found; 4]), "{path}");
+    }
+    let wrong = rejected(any("has(event.payload.l[9].a)", value));
+    assert!(wrong.contains("there is no element 9"), "what the way begins with must be there: {wrong}");
 }
 
 #[test]
@@ -218,11 +253,11 @@ fn guards_run_first_and_say_why_they_cannot() {
 #[test]
 fn extreme_times_are_rejected_only_where_they_are_used() {
     for millis in [-1, 0, 7_258_118_400_000] {
-        let mut row = view(&[("t", Literal::Time(jiff::Timestamp::UNIX_EPOCH))]).on("A", "t", "event.timestamp").row();
+        let mut row = view(&[("t", Literal::Time(Moment::EPOCH))]).on("A", "t", "event.timestamp").row();
         let mut event = event("A", "{}");
         event.meta.timestamp = Timestamp(millis);
         row.apply(&event).unwrap();
-        assert_eq!(json(row.as_ref()), format!(r#"{{"t":"{}"}}"#, jiff::Timestamp::from_millisecond(millis).unwrap()));
+        assert_eq!(json(row.as_ref()), format!(r#"{{"t":"{}"}}"#, Moment::from_millis(millis).unwrap()));
     }
     for millis in [i64::MIN, i64::MAX, -62_135_596_800_001, 253_402_300_800_000] {
         let mut row = view(&[("t", text(""))]).on("A", "t", "event.timestamp.date()").on("B", "t", "event.key").row();
@@ -239,7 +274,7 @@ fn extreme_times_are_rejected_only_where_they_are_used() {
 
 #[test]
 fn rows_come_back_as_they_went() {
-    let times = jiff::Timestamp::UNIX_EPOCH;
+    let times = Moment::EPOCH;
     let fields = [
         ("any", Literal::Null),
         ("bool", Literal::Bool(true)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::event::{Event, EventMeta};
+use crate::moment::Moment;
 use crate::position::{Offset, PartitionId, Timestamp};
 use crate::views::{Applied, Definition, Failure, Row};
 
@@ -13,6 +14,8 @@ mod fold;
 mod refuse;
 #[cfg(test)]
 mod stored;
+#[cfg(test)]
+mod times;
 
 /// A declaration whose expressions stand one under the other in a pretended file.
 struct Draft {

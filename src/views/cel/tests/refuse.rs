@@ -80,6 +80,10 @@ fn every_mistake_is_shown_where_it_is() {
         ("1u", "^", "leave out the `u`"),
         ("1 + 1 / 0", "    ^", "this can never be evaluated: division by zero"),
         ("9223372036854775807 + 1", "^", "beyond what an int of 64 bits can hold"),
+        ("int(double('1e400'))", "    ^", "the number 1e400 is beyond what a float can hold"),
+        ("1 + {'a': 1, 'a': 2}[event.payload.k]", "    ^", "this can never be evaluated: a map's key is given twice"),
+        ("{'a': event.payload.x, 'b': 1, 'a': 2}.a", "^", "this can never be evaluated: a map's key is given twice"),
+        ("{1.5: event.payload.x}[1]", "^", "this can never be evaluated: float cannot be a map's key"),
         ("timestamp('x') < event.timestamp ? 1 : 2", "^", "this can never be evaluated"),
         ("event.payload.x.matches('[') ? 1 : 2", "                        ^", "matches(): "),
         ("'x'", "^", "`balance` is an int by its first value, and this is a string"),
@@ -127,6 +131,34 @@ fn right_expressions_are_not_refused() {
 }
 
 #[test]
+fn a_constant_that_no_row_can_hold_is_refused() {
+    for (field, expression, says) in [
+        ("rate", "double('nan')", "`rate` can never be this: expected float, got the number NaN"),
+        ("rate", "-double('inf')", "expected float, got the number -inf, which JSON cannot hold"),
+        ("any", "double('inf')", "expected a JSON value, got the number inf"),
+        ("any", "{'a': [1, double('nan')]}", "expected a JSON value, got the number NaN"),
+        ("any", "{1: 2}", "keys that are not strings"),
+        ("any", "{'a': 1, 'a': 2}", "a map's key is given twice"),
+        ("any", "[timestamp('2024-01-01T00:00:00Z') - timestamp('2023-01-01T00:00:00Z')]", "got duration"),
+        ("any", "1e400", "invalid double literal"),
+        ("by", "{'a': b'x'}", "expected map, got bytes"),
+        ("rate", "9007199254740993", "expected float, got int"),
+    ] {
+        let error = refused(with("1").on("B", field, expression));
+        assert!(error.contains(says), "{expression}: {error}");
+    }
+    for (field, expression) in [
+        ("open", "event.payload.x < double('inf')"),
+        ("open", "double('nan') == double('nan')"),
+        ("rate", "2"),
+        ("any", "{'a': [timestamp('9999-12-31T23:59:59Z'), null]}"),
+        ("by", "{'a': 1, 'A': event.payload.x, event.payload.y: 2}"),
+    ] {
+        with("1").on("B", field, expression).compile().unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
 fn the_declaration_itself_is_checked() {
     let error = refused(with("1").on("A", "balanec", "1"));
     assert!(
@@ -162,6 +194,11 @@ fn hostile_expressions_are_refused_and_do_no_harm() {
     assert!(refused(with(&format!("{}1{}", "(".repeat(1500), ")".repeat(1500)))).contains("nested too deeply"));
     assert!(refused(with(&format!("{}1{}", "[".repeat(1500), "]".repeat(1500)))).contains("nested too deeply"));
     assert!(refused(with(&"-".repeat(4000))).contains("view `account`"));
+    for root in ["state.by", "event.payload", "{'a': event.payload}", "has(state.by", "has(event.payload", "has({}"] {
+        let close = if root.starts_with("has") { ") ? 1 : 0" } else { "" };
+        assert!(refused(with(&format!("{root}{}{close}", ".a".repeat(2000)))).contains("nested deeper"), "{root}");
+        with(&format!("{root}{}{close}", ".a".repeat(190))).compile().unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 #[test]
