@@ -1,8 +1,10 @@
 //! Widens the windows between the steps of the flow's protocol, so that a test meets the interleavings that are rare:
 //! what descheduling, an `fsync`, a stalled write or a paused process do to it now and then.
 //!
-//! Only a debug build can be told to; in a release build a step is nothing.
+//! And loses shards, as a fault of the program would. Only a debug build can be told to; in a release build a step is
+//! nothing.
 
+use std::path::Path;
 use std::time::Duration;
 
 /// How wide.
@@ -16,14 +18,36 @@ pub struct Widen {
 
 #[cfg(debug_assertions)]
 mod debug {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::sync::{PoisonError, RwLock};
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::{Mutex, PoisonError, RwLock};
     use std::time::Duration;
 
-    use super::Widen;
+    use super::{Lost, Widen};
 
     static WIDEN: RwLock<Option<Widen>> = RwLock::new(None);
     static STEPS: AtomicU64 = AtomicU64::new(0);
+
+    static ANY_FAULTS: AtomicBool = AtomicBool::new(false);
+    static FAULTS: Mutex<Vec<(PathBuf, Lost, u32)>> = Mutex::new(Vec::new());
+
+    pub fn lose(below: &Path, which: Lost, times: u32) {
+        let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.retain(|(path, lost, _)| (&**path, *lost) != (below, which));
+        faults.push((below.to_owned(), which, times));
+        ANY_FAULTS.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the shard at hand is to be lost.
+    pub fn is_lost(store: &Path, which: Lost) -> bool {
+        if !ANY_FAULTS.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left =
+            faults.iter_mut().filter(|(below, lost, left)| *lost == which && *left > 0 && store.starts_with(below));
+        left.next().map(|(_, _, left)| *left -= 1).is_some()
+    }
 
     pub fn set(widen: Option<Widen>) {
         *WIDEN.write().unwrap_or_else(PoisonError::into_inner) = widen;
@@ -48,6 +72,33 @@ pub fn widen(widen: Option<Widen>) {
     debug::set(widen);
     #[cfg(not(debug_assertions))]
     let _ = widen;
+}
+
+/// Which shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    Home,
+    Own,
+}
+
+/// So many of the next messages to such shards panic, of the partitions whose stores are below that directory. In a
+/// release build none does.
+pub fn lose(below: &Path, which: Lost, times: u32) {
+    #[cfg(debug_assertions)]
+    debug::lose(below, which, times);
+    #[cfg(not(debug_assertions))]
+    let _ = (below, which, times);
+}
+
+/// A shard has a message in hand.
+#[inline(always)]
+pub fn fault(store: &Path, which: Lost) {
+    #[cfg(debug_assertions)]
+    if debug::is_lost(store, which) {
+        panic!("on purpose: a fault of the program");
+    }
+    #[cfg(not(debug_assertions))]
+    let _ = (store, which);
 }
 
 /// A step on a thread that may block.

@@ -28,8 +28,6 @@ fn script(random: &mut StdRng, seed: u64) -> (Memory, Sent, u64) {
         let act = match troubled::random(random, n, &name, LIMIT) {
             // A key that has no row yet and waits: what a rebuild takes for an empty generation may not be one.
             _ if n < 3 && random.random() => Act::NotBefore { n, name, ms: 60 },
-            // A row that cannot be dropped ends a rebuild, which says so.
-            act if act.loses_a_shard() => Act::Add { n },
             act => act,
         };
         let record = NewRecord {

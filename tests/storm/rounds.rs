@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use segno::actors::handle::NodeState;
+use segno::actors::interleave::{Lost, lose};
 use segno::actors::plan::Placement;
 
 use crate::stage::{Setup, Stage};
@@ -77,7 +78,8 @@ pub fn round(seed: u64) {
                 stage.crash();
             }
             2 => drop(DEFAULTS_THAT_PANIC.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
-            3..8 => std::thread::sleep(Duration::from_millis(script.random.random_range(0..40))),
+            3 => lose(stage.data(), if script.random.random() { Lost::Home } else { Lost::Own }, 1),
+            4..8 => std::thread::sleep(Duration::from_millis(script.random.random_range(0..40))),
             _ => {}
         }
         still_well(&stage);
@@ -95,19 +97,14 @@ pub fn round(seed: u64) {
 
 /// Loses shards until the partition ends, under traffic. What it had committed is right, and the next start goes on.
 fn the_end(stage: &mut Stage, script: &mut Script) {
-    let name = format!("{}/end", script.seed);
-    let key = troubled::UNDROPPABLE;
-    let act = troubled::undroppable(script.n, &name, u32::MAX / 4);
-    script.send(stage, key, act);
-    // When the cell waits, its own shard is what is lost: each loss is an attempt, and in the end it is parked.
-    let patience = Instant::now() + Duration::from_secs(2);
-    while stage.node().status().state != NodeState::Failed && Instant::now() < patience {
+    lose(stage.data(), Lost::Home, u32::MAX);
+    let patience = Instant::now() + Duration::from_secs(60);
+    while stage.node().status().state != NodeState::Failed {
         script.burst(stage);
-        let act = Act::Add { n: script.n };
-        script.send(stage, key, act);
+        assert!(Instant::now() < patience, "the partition does not end: {:?}", stage.node().status().topics[0]);
         std::thread::sleep(Duration::from_millis(10));
     }
-    troubled::end(&name);
+    lose(stage.data(), Lost::Home, 0);
     stage.crash();
 }
 

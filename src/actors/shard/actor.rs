@@ -11,7 +11,7 @@ use super::core::Shard;
 use super::redrive::{Next, Redrive};
 use super::{Setting, Slice};
 use crate::actors::board::{Cell, Notice, OwnShard, Speaker};
-use crate::actors::interleave;
+use crate::actors::interleave::{self, Lost};
 use crate::actors::plan::Fatal;
 use crate::actors::writer::WriterMessage;
 use crate::position::Offset;
@@ -139,7 +139,10 @@ fn home(state: &mut ShardStart, message: ShardMessage) -> Result<(), Fatal> {
     let before = shard.resident() as i64;
     let (setting, incarnation) = (&state.setting, state.incarnation);
     match message {
-        ShardMessage::Apply(slice) => shard.apply(&slice)?,
+        ShardMessage::Apply(slice) => {
+            shard.apply(&slice)?;
+            interleave::fault(setting.generation.path(), Lost::Home);
+        }
         ShardMessage::Collect { epoch } => match shard.collect(epoch) {
             Ok(handover) => {
                 interleave::step();
@@ -181,6 +184,7 @@ async fn apart(myself: &ActorRef<ShardMessage>, state: &mut ShardStart) -> Resul
         }
     }
     interleave::step_async().await;
+    interleave::fault(state.setting.generation.path(), Lost::Own);
     match next {
         Next::More => {
             let _ = myself.cast(ShardMessage::Redrive { turn });
