@@ -69,6 +69,24 @@ fn a_record_that_is_too_large_is_refused_with_both_numbers() {
 }
 
 #[test]
+fn of_a_batch_that_is_too_large_the_record_that_is_at_fault_is_named() {
+    let topic = shared().topic_with("batches", 1, &[("max.message.bytes", "20000")]);
+    let noise = noise(60_000);
+    let of = |bytes: &[u8]| NewRecord { value: Some(bytes.to_vec()), ..NewRecord::default() };
+    let log = connect();
+    let error = log.append(&topic, vec![of(&noise[..100]), of(&noise[..30_000]), of(&noise[..200])]).unwrap_err();
+    assert!(matches!(error.cause(), Error::TooLarge { bytes: 30_000, .. }), "{error}");
+    // No record is too large, and together they are: that is not a record's fault.
+    match log.append(&topic, noise.chunks(1000).map(of).collect()) {
+        Ok(appended) => assert_eq!(appended.len(), 60),
+        Err(error) => {
+            assert!(matches!(error.cause(), Error::Topic { .. }), "{error}");
+            assert!(error.to_string().contains("batch.size"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_timestamp_that_kafka_does_not_take_is_the_senders_fault() {
     let topic = shared().topic("timestamps", 1);
     let log = connect();

@@ -159,6 +159,12 @@ impl Appender {
             // It will never work again; the next append makes a new one.
             self.let_go(&producer);
         }
+        let index = match code {
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize => {
+                largest_outside(&went_in, &records).unwrap_or(index)
+            }
+            _ => index,
+        };
         let record = records.get(index).map_or(0, size);
         let cause = self.failure(topic, &producer, index, placed.get(index).copied().unwrap_or(0), record, code);
         match cause {
@@ -260,11 +266,17 @@ impl Appender {
         let context = producer.client().context();
         match code {
             Code::MessageSizeTooLarge | Code::InvalidMessageSize => {
+                // It was held against the client's own limit before, so it was the topic's that it did not pass.
                 let own = self.most_bytes();
-                // When it passed the client's own limit, it was the topic's that it did not pass.
-                let max =
-                    if bytes > own { own } else { settings::most_message_bytes(&self.options, topic).unwrap_or(own) };
-                Error::TooLarge { bytes, max }
+                let max = settings::most_message_bytes(&self.options, topic).unwrap_or(own);
+                if bytes > max {
+                    return Error::TooLarge { bytes, max };
+                }
+                let reason = format!(
+                    "it takes batches of {max} bytes, and the producer makes larger ones of records that are not: set \
+                     `batch.size` under [kafka.properties] to less than that, or raise the topic's max.message.bytes"
+                );
+                Error::Topic { topic: topic.to_owned(), reason }
             }
             Code::UnknownTopic | Code::UnknownTopicOrPartition => {
                 lock(&self.shapes).remove(topic);
@@ -288,6 +300,15 @@ impl Appender {
 fn size(record: &NewRecord) -> usize {
     let headers = record.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
     record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
+}
+
+/// The largest record that is not in the log: when a broker refuses a batch for its size, it names none of its records.
+fn largest_outside(went_in: &WentIn, records: &[NewRecord]) -> Option<usize> {
+    let inside = |index: &usize| {
+        went_in.appended.binary_search_by_key(index, |(index, _)| *index).is_ok()
+            || went_in.in_doubt.binary_search(index).is_ok()
+    };
+    (0..records.len()).filter(|index| !inside(index)).max_by_key(|index| size(&records[*index]))
 }
 
 /// What librdkafka holds against `message.max.bytes`: the record's size, the most that its frame can take, and the
