@@ -6,10 +6,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::record::NewRecord;
@@ -75,15 +77,39 @@ struct RecordItem<'a> {
     value: Option<&'a RawValue>,
     #[serde(default, borrow)]
     timestamp: Option<&'a RawValue>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "headers")]
     headers: BTreeMap<String, Option<Bytes>>,
     #[serde(default)]
     partition: Option<u32>,
 }
 
 /// Tells `null` from a field that is not there.
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Refuses a name that is there twice: one of the two would be lost.
+fn headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Option<Bytes>>, D::Error> {
+    struct Headers;
+    impl<'de> Visitor<'de> for Headers {
+        type Value = BTreeMap<String, Option<Bytes>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of headers")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut headers = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<String, Option<Bytes>>()? {
+                if headers.contains_key(&name) {
+                    return Err(A::Error::custom(format!("header `{name}` is there twice")));
+                }
+                headers.insert(name, value);
+            }
+            Ok(headers)
+        }
+    }
+    deserializer.deserialize_map(Headers)
 }
 
 /// How bytes are shown in JSON; [`record`] reads both forms.
@@ -155,20 +181,50 @@ fn event(item: &str, key: Vec<u8>, shape: &Shape) -> Result<NewRecord, String> {
     Ok(NewRecord { partition: shape.partition, key: Some(key), value, timestamp, headers })
 }
 
-/// The field at a dotted path, as it is written.
+/// The field at a dotted path, as it is written. One that is there twice is an error: it would be a matter of luck which
+/// of the two is taken.
 fn field<'a>(item: &'a str, path: &str) -> Result<Option<&'a RawValue>, String> {
     let mut current: &'a RawValue =
         serde_json::from_str(item).map_err(|error| format!("not JSON: {}", reason(&error)))?;
     for name in path.split('.') {
-        let Ok(mut object) = serde_json::from_str::<BTreeMap<Cow<'a, str>, &'a RawValue>>(current.get()) else {
+        let object = current.get();
+        if !object.starts_with('{') {
             return Ok(None);
-        };
-        match object.remove(name) {
+        }
+        let found = serde_json::Deserializer::from_str(object).deserialize_map(Named { name, path });
+        match found.map_err(|error| reason(&error))? {
             Some(value) => current = value,
             None => return Ok(None),
         }
     }
     Ok(Some(current))
+}
+
+/// Picks the value of one name out of an object.
+struct Named<'n> {
+    name: &'n str,
+    path: &'n str,
+}
+
+impl<'de> Visitor<'de> for Named<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some((name, value)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+            if name != self.name {
+                continue;
+            }
+            if found.replace(value).is_some() {
+                return Err(A::Error::custom(format!("field `{}`: `{name}` is there twice", self.path)));
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// A key from a field: a string's characters, or a number as it is written.
@@ -193,7 +249,8 @@ fn timestamp_of(value: &RawValue, path: &str) -> Result<i64, String> {
     }
     let text: String = serde_json::from_str(value.get()).map_err(|_| bad())?;
     let time: jiff::Timestamp = text.parse().map_err(|_| bad())?;
-    Ok(time.as_millisecond())
+    // Rounded down, before 1970 too, as an event's own time is.
+    i64::try_from(time.as_nanosecond().div_euclid(1_000_000)).map_err(|_| bad())
 }
 
 /// serde_json's message without the line, which is always 1 here.
@@ -245,6 +302,31 @@ mod tests {
         {
             assert!(record(bad, &shape).is_err(), "{bad}");
         }
+        let early = record(r#"{"payload":{"id":7},"at":"1969-12-31T23:59:59.9995Z","kind":"S"}"#, &shape).unwrap();
+        assert_eq!(early.timestamp, Some(-1), "rounded down, as an event's own time is");
         assert!(record(r#"{"payload":{"id":7},"at":"soon","kind":"S"}"#, &shape).unwrap_err().contains("RFC 3339"));
+    }
+
+    #[test]
+    fn a_name_that_is_there_twice_is_refused() {
+        let shape = Shape {
+            key: KeyFrom::Field("payload.id".into()),
+            timestamp: Some("at".into()),
+            event_type: Some("kind".into()),
+            partition: None,
+        };
+        for item in [
+            r#"{"payload":{"id":1,"id":2},"at":5,"kind":"S"}"#,
+            r#"{"payload":{"id":1},"payload":{"id":1},"at":5,"kind":"S"}"#,
+            r#"{"payload":{"id":1},"at":5,"at":6,"kind":"S"}"#,
+            r#"{"payload":{"id":1},"at":5,"kind":"S","\u006bind":"T"}"#,
+        ] {
+            let refused = record(item, &shape).unwrap_err();
+            assert!(refused.contains("is there twice") && refused.contains("field `"), "{refused}");
+        }
+        // What names nothing is the decoder's to judge.
+        record(r#"{"payload":{"id":1},"at":5,"kind":"S","x":1,"x":2}"#, &shape).unwrap();
+        let headers = r#"{"key":"a","value":1,"headers":{"h":"1","h":"2"}}"#;
+        assert!(record(headers, &Shape::default()).unwrap_err().contains("header `h` is there twice"));
     }
 }

@@ -145,6 +145,10 @@ pub struct RecordBatch {
 }
 
 impl RecordBatch {
+    /// The most bytes that readers put into a batch, unless its first record alone has more. Slots have 32 bits for a
+    /// place in the buffer, and no log has a record of 3 GiB: so none wraps.
+    pub const MOST_BYTES: usize = 1 << 30;
+
     /// A batch that begins at `start`: without a record it says "the reader stands at `start`".
     pub fn new(start: Position) -> Self {
         RecordBatch { bytes: Vec::new(), slots: Vec::new(), end: start }
@@ -179,6 +183,10 @@ impl RecordBatch {
     }
 
     /// Copies a record in. Offsets must rise; `debug_assert` checks it (law *Order*).
+    ///
+    /// # Panics
+    /// When the buffer would pass 4 GiB: a reader has not kept to [`RecordBatch::MOST_BYTES`], and the slots would name
+    /// the bytes of other records.
     pub fn push(
         &mut self,
         offset: Offset,
@@ -193,6 +201,7 @@ impl RecordBatch {
         self.bytes.extend_from_slice(value.unwrap_or_default());
         let headers_start = self.bytes.len();
         headers(&mut self.bytes);
+        assert!(self.bytes.len() < NULL as usize, "a batch of 4 GiB: its reader must end it earlier");
         self.slots.push(Slot {
             offset,
             timestamp,
@@ -245,6 +254,17 @@ mod tests {
         assert_eq!(records[1].header("type"), Some(&b"Opened"[..]));
         assert_eq!(records[1].headers().count(), 2);
         assert_eq!((records[2].key, records[2].value), (Some(&b""[..]), Some(&b""[..])));
+    }
+
+    #[test]
+    #[should_panic(expected = "a batch of 4 GiB")]
+    fn places_in_a_batch_never_wrap() {
+        let mut batch = RecordBatch::new(Position(0));
+        batch.push(Offset(0), Timestamp(0), Some(b"k"), None, |_| {});
+        // Pages that nobody touches cost nothing.
+        batch.push(Offset(1), Timestamp(0), None, None, |bytes| *bytes = vec![0; 1 << 32]);
+        batch.push(Offset(2), Timestamp(0), Some(b"key"), None, |_| {});
+        assert_eq!(batch.get(2).key, Some(&b"key"[..]));
     }
 
     #[test]

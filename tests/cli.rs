@@ -75,6 +75,108 @@ fn a_bad_line_stops_the_append_and_says_how_far_it_came() {
     assert!(missing.err.contains("bank.accounts"), "{missing:?}");
 }
 
+/// Lines of which the fourth is a record that the log does not take.
+fn lines_with(bad: &str) -> String {
+    let good = |n: u32| format!("{{\"key\":\"k{n}\",\"value\":{{\"event_type\":\"Deposited\"}}}}\n");
+    (1..4).map(good).chain([format!("{bad}\n")]).chain((5..7).map(good)).collect()
+}
+
+#[test]
+fn a_record_that_the_log_does_not_take_is_like_a_bad_line() {
+    let place = Place::new(CONFIG);
+    let large = format!("{{\"key\":\"x\",\"value\":\"{}\"}}", "x".repeat(1_500_000));
+    let astray = "{\"key\":\"x\",\"value\":1,\"partition\":9}";
+    let stops = |told: &str, bad: &str| {
+        let stopped = place.run_with(&["append", "bank.accounts"], &lines_with(bad));
+        for part in ["-:4: ", told, "3 records had gone in before (token bank.accounts@"] {
+            assert!(stopped.code != 0 && stopped.err.contains(part), "{part}: {stopped:?}");
+        }
+    };
+    stops("too large", &large);
+    stops("9 does not exist", astray);
+    let daemon = place.daemon(&[]);
+    stops("too large", &large);
+    stops("9 does not exist", astray);
+    let status = daemon.get("/v1/status");
+    let partitions = status.body["topics"][0]["partitions"].as_array().unwrap().clone();
+    assert_eq!(partitions.iter().map(|partition| partition["log_end"].as_u64().unwrap()).sum::<u64>(), 4 * 3);
+}
+
+#[test]
+fn batches_fit_into_what_the_daemon_takes_as_one_body() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&["--set", "http.body-limit=1MiB"]);
+    let append =
+        |input: &str| place.run_with(&["append", "bank.accounts", "--set", "http.body-limit=1MiB", "--json"], input);
+    // Headers count, and so does what JSON makes of control characters.
+    let header = "h".repeat(12_000);
+    let headers: String = (0..300)
+        .map(|n| {
+            format!("{{\"key\":\"k{n}\",\"value\":{{\"event_type\":\"Opened\"}},\"headers\":{{\"h\":\"{header}\"}}}}\n")
+        })
+        .collect();
+    assert_eq!(append(&headers).ok().json()["records"], 300);
+    let control = "\\u0001".repeat(15_000);
+    let keys: String = (0..50).map(|n| format!("{{\"key\":\"{n}{control}\",\"value\":null}}\n")).collect();
+    assert_eq!(append(&keys).ok().json()["records"], 50);
+    // One that does not fit alone is named, after those before it.
+    let large = format!("{{\"key\":\"x\",\"value\":\"{}\"}}", "x".repeat(1_100_000));
+    let refused = append(&lines_with(&large));
+    assert_eq!(refused.code, 1, "{refused:?}");
+    for part in ["-:4: ", "http.body-limit", "3 records had gone in"] {
+        assert!(refused.err.contains(part), "{part}: {refused:?}");
+    }
+    drop(daemon);
+}
+
+#[test]
+fn an_append_that_gets_no_answer_says_that_records_may_be_in() {
+    let place = Place::new(CONFIG);
+    let mut daemon = place.daemon(&[]);
+    // Stopped, it takes requests in and answers none.
+    daemon.signal("STOP");
+    let args = ["append", "bank.accounts", "--set", "http.read-wait=1ms"];
+    let mut child = place.command(&args);
+    let input = place.path("lines");
+    std::fs::write(&input, lines_with("")).unwrap();
+    child.stdin(std::fs::File::open(input).unwrap()).stderr(std::process::Stdio::piped());
+    let child = child.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    daemon.signal("KILL");
+    daemon.ended();
+    let ran = faces::Ran::of(child.wait_with_output().unwrap());
+    assert_eq!(ran.code, 5, "{ran:?}");
+    for part in ["nothing is known to have gone in", "lines 1 to 3, 5 to 6 may be in", "before you send them again"] {
+        assert!(ran.err.contains(part), "{part}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_token_is_sent_to_a_daemon_that_lives_and_to_nobody_else() {
+    let place = Place::new(CONFIG);
+    let token = ["--set", "http.token=hunter2secret"];
+    let mut daemon = place.daemon(&token);
+    daemon.signal("KILL");
+    daemon.ended();
+    // Somebody else listens where the daemon did, and another command has the log.
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    let address = stranger.local_addr().unwrap();
+    std::fs::write(place.path("data/http~"), format!("{address}\n")).unwrap();
+    let held: Vec<_> = ["data/LOCK", "data/log/lock"].map(|name| std::fs::File::open(place.path(name)).unwrap()).into();
+    held.iter().for_each(|file| file.lock().unwrap());
+    let listen = format!("http.listen={address}");
+    for args in [&["status"][..], &["replay", "list"], &["append", "bank.accounts"]] {
+        let mut all = args.to_vec();
+        all.extend(token);
+        all.extend(["--set", &listen]);
+        let ran = place.run_with(&all, &events(0, 1));
+        assert_eq!(ran.code, 5, "{ran:?}");
+        assert!(ran.err.contains("does not say where it answers"), "{ran:?}");
+    }
+    assert!(stranger.accept().is_err(), "a command has called a stranger");
+}
+
 #[test]
 fn exit_codes_are_as_documented() {
     let place = Place::new(CONFIG);

@@ -115,6 +115,7 @@ fn a_wrong_type_is_refused_with_what_was_expected() {
         ("node = 7", &["`node` is an integer, expected a table"]),
         ("topics = 7", &["expected an array of tables", "[[topics]]"]),
         ("[[topics]]\npartitions = 4", &["has no `name`"]),
+        ("[[topics]]\nname = \"t\"\npartitions = 10001", &["10000", "10001"]),
         ("[[topics]]\nname = \"a/b\"", &["a-z, A-Z, 0-9"]),
         ("[[topics]]\nname = \"t\"\n[[topics]]\nname = \"t\"", &["4:8", "declared twice, first at"]),
         ("[[topics]]\nname = \"t\"\n[[topics.views]]\nname = \"V\"\ninitial = {}", &["4:8", "a-z, 0-9"]),

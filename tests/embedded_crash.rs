@@ -4,8 +4,9 @@
 //! The test starts this very binary again as a child (`SEGNO_CRASH_DIR` says where) and kills it at random moments.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -248,4 +249,77 @@ fn a_start_survives_a_kill() {
     let found = log.positions_at(TOPIC, &[at.partition], Timestamp(0)).unwrap()[0].1;
     let (TimeLookup::Found { position, .. } | TimeLookup::AtEnd { position }) = found;
     assert_eq!(position, end);
+}
+
+/// What a kill leaves behind of a log with `records` records, each of them acknowledged and on the disk: a copy of the
+/// files as they are while the log is open, and in it the write-ahead log.
+fn left_by_a_kill(records: u64) -> (tempfile::TempDir, PathBuf) {
+    let (dir, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open(dir.path(), Fsync::Always);
+    for n in 0..records {
+        log.append(TOPIC, vec![new_record("rest", n, 0)]).unwrap();
+    }
+    let copy = |name: &str| {
+        let (from, to) = (dir.path().join("log").join(name), left.path().join("log").join(name));
+        fs::create_dir_all(&to).unwrap();
+        for file in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+            fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+        }
+    };
+    copy("");
+    copy("db");
+    let largest = write_ahead_logs(left.path()).into_iter().max_by_key(|file| fs::metadata(file).unwrap().len());
+    (left, largest.unwrap())
+}
+
+fn write_ahead_logs(dir: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(dir.join("log/db")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
+}
+
+#[test]
+fn damage_in_the_write_ahead_log_is_refused_and_takes_nothing_with_it() {
+    const RECORDS: u64 = 600;
+    let (left, file) = left_by_a_kill(RECORDS);
+    let sound = fs::read(&file).unwrap();
+    assert!(sound.len() > 200_000, "{} bytes", sound.len());
+    for eighth in 0..8 {
+        let mut bytes = sound.clone();
+        let place = bytes.len() / 8 * eighth + 20;
+        bytes[place] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        for _ in 0..2 {
+            let refused = Embedded::open(EmbeddedOptions::new(left.path().join("log"))).err();
+            let told = refused.unwrap_or_else(|| panic!("opened with a bad byte at {place}")).to_string();
+            assert!(told.contains("from a copy") && told.contains("damaged at byte"), "{told}");
+            assert_eq!(fs::read(&file).unwrap(), bytes, "a refusal changes nothing");
+        }
+    }
+    fs::write(&file, &sound).unwrap();
+    assert_eq!(contents(&open(left.path(), Fsync::Always)).len() as u64, RECORDS);
+}
+
+#[test]
+fn a_torn_end_of_the_write_ahead_log_is_cut_off() {
+    const RECORDS: u64 = 600;
+    let (left, file) = left_by_a_kill(RECORDS);
+    let sound = fs::read(&file).unwrap();
+    fs::write(&file, &sound[..sound.len() / 2]).unwrap();
+    let log = open(left.path(), Fsync::Always);
+    let stored = contents(&log).len() as u64;
+    assert!(stored > RECORDS / 3 && stored < RECORDS, "{stored}");
+    log.append(TOPIC, vec![new_record("after", 1, 0)]).unwrap();
+    assert_eq!(contents(&log).len() as u64, stored + 1);
+}
+
+#[test]
+fn a_log_that_was_closed_has_nothing_in_its_write_ahead_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), Fsync::Always);
+    log.append(TOPIC, (0..50).map(|n| new_record("rest", n, 0)).collect()).unwrap();
+    log.close(Duration::from_secs(5));
+    drop(log);
+    let waiting: u64 = write_ahead_logs(dir.path()).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    assert_eq!(waiting, 0, "damage at the end of it would look like a tear");
+    assert_eq!(contents(&open(dir.path(), Fsync::Always)).len(), 50);
 }

@@ -137,14 +137,15 @@ fn a_log_that_lost_files_is_not_replaced_by_an_empty_one() {
     assert_eq!(ends(&Embedded::open(options(dir.path())).unwrap()), (0, 3));
 
     // A crash while a log is made, before its format is written, leaves nothing that is in the way.
-    let fresh = tempfile::tempdir().unwrap();
-    drop(Embedded::open(options(fresh.path())).unwrap());
-    fs::remove_file(fresh.path().join("FORMAT")).unwrap();
-    for file in fs::read_dir(fresh.path().join("db")).unwrap().map(|entry| entry.unwrap().path()) {
-        if file.extension().is_some_and(|e| e == "log" || e == "sst") {
-            fs::write(file, "").unwrap();
-        }
+    let (made, fresh) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = Embedded::open(options(made.path())).unwrap();
+    fs::create_dir(fresh.path().join("db")).unwrap();
+    for file in fs::read_dir(made.path().join("db")).unwrap().map(|entry| entry.unwrap().path()) {
+        let copy = fresh.path().join("db").join(file.file_name().unwrap());
+        let bytes = if file.extension().is_some_and(|e| e == "log") { Vec::new() } else { fs::read(&file).unwrap() };
+        fs::write(copy, bytes).unwrap();
     }
+    drop(log);
     assert_eq!(ends(&with_topic(options(fresh.path()), 1)), (0, 0));
 }
 

@@ -353,6 +353,38 @@ fn who_does_not_finish_the_head_of_a_request_is_let_go() {
 }
 
 #[test]
+fn a_body_with_a_record_that_the_log_does_not_take_is_appended_not_at_all() {
+    let place = Place::new(CONFIG);
+    let daemon = place.daemon(&[]);
+    let large = json!({ "filler": "x".repeat(1_200_000) });
+    let ends = || {
+        let status = daemon.get("/v1/status");
+        let partitions = status.body["topics"][0]["partitions"].as_array().unwrap().clone();
+        partitions.iter().map(|partition| partition["log_end"].as_u64().unwrap()).sum::<u64>()
+    };
+    let good = |key: &str| json!({ "key": key, "value": { "event_type": "Opened" } });
+    for (bad, status, code) in [
+        (json!({ "key": "q2", "value": 1, "partition": 9 }), 400, "no-such-partition"),
+        (json!({ "key": "q2", "value": large }), 413, "record-too-large"),
+    ] {
+        let refused =
+            daemon.post(EVENTS, "application/json", json!([good("q1"), bad, good("q3")]).to_string().as_bytes());
+        assert_eq!((refused.status, refused.code()), (status, code), "{refused:?}");
+        let told = refused.body["error"]["message"].as_str().unwrap();
+        assert!(told.starts_with("item 1: "), "{told}");
+        assert!(refused.body["error"]["next"].as_str().unwrap().starts_with("nothing was appended"), "{refused:?}");
+        let lines = format!("{}\n\n{bad}\n", good("q1"));
+        let refused = daemon.post(EVENTS, "application/x-ndjson", lines.as_bytes());
+        assert_eq!((refused.status, refused.code()), (status, code), "{refused:?}");
+        assert!(refused.body["error"]["message"].as_str().unwrap().starts_with("line 3: "), "{refused:?}");
+        assert_eq!(refused.body["error"]["record"], 1);
+    }
+    assert_eq!(ends(), 0, "records went in with a refusal");
+    append(&daemon, "q1", &opened("o"));
+    assert_eq!(ends(), 1);
+}
+
+#[test]
 fn before_the_node_is_there_the_api_is_alive_and_not_ready() {
     let place = Place::new(CONFIG);
     // Nobody listens at port 1: the start waits for the brokers until the request times out.

@@ -198,7 +198,7 @@ impl NodeShared {
 
     /// Says once that the log's storage has failed, and that it works again.
     fn note(&self, topic: &str, error: Option<&streams::Error>) {
-        let broken = match error {
+        let broken = match error.map(streams::Error::cause) {
             None => None,
             Some(error @ streams::Error::Storage { .. }) => Some(error.to_string()),
             // Of these the caller is told; they say nothing about the next append.
@@ -306,9 +306,15 @@ impl Node for NodeShared {
             if !self.topics.iter().any(|known| known.name() == topic) {
                 return Err(AppendError::NoSuchTopic { name: topic, known: self.topics() });
             }
-            let (log, name) = (self.parts.log.clone(), topic.clone());
-            let appended = tokio::task::spawn_blocking(move || log.append(&name, records)).await;
-            let appended = appended.map_err(|_| AppendError::Stopping)?;
+            let (log, name, count) = (self.parts.log.clone(), topic.clone(), records.len());
+            let appended = match tokio::task::spawn_blocking(move || log.append(&name, records)).await {
+                Ok(appended) => appended,
+                Err(lost) if lost.is_panic() => {
+                    let went_in = streams::WentIn { in_doubt: (0..count).collect(), ..streams::WentIn::default() };
+                    Err(streams::Error::halfway(streams::Error::Other("the append panicked".to_owned()), went_in))
+                }
+                Err(_) => return Err(AppendError::Stopping),
+            };
             self.note(&topic, appended.as_ref().err());
             Ok(Receipt::of(&topic, appended?))
         })

@@ -11,8 +11,10 @@ use serde_json::value::RawValue;
 use super::Face;
 use super::reply::{self, Refusal};
 use super::request::{Query, segments};
+use crate::actors::handle::AppendError;
 use crate::intake::{self, KeyFrom, Shape};
 use crate::record::NewRecord;
+use crate::streams;
 
 const PARAMETERS: [&str; 5] = ["key", "key-field", "timestamp-field", "type-field", "partition"];
 
@@ -51,7 +53,12 @@ pub async fn append(
     if records.is_empty() {
         return Err(Refusal::bad("bad-body", "the body has no record").next("send at least one"));
     }
-    let receipt = face.node()?.append(&topic, records).await?;
+    let receipt = face.node()?.append(&topic, records).await.map_err(|error| match error {
+        AppendError::Log(streams::Error::Refused { index, source }) => {
+            reply::refused_record(&place(body, kind, index), index, &source)
+        }
+        other => other.into(),
+    })?;
     let places: Vec<_> =
         receipt.appended.iter().map(|at| json!({ "partition": at.partition, "offset": at.offset })).collect();
     Ok(reply::at(&receipt.token, StatusCode::OK, json!({ "topic": topic, "records": places, "token": receipt.token })))
@@ -93,6 +100,24 @@ fn content_type(headers: &HeaderMap) -> Result<Body, Refusal> {
     }
 }
 
+/// The lines that are items, with their numbers.
+fn lines(body: &str) -> impl Iterator<Item = (usize, &str)> {
+    body.lines().enumerate().map(|(i, line)| (i + 1, line)).filter(|(_, line)| !line.trim().is_empty())
+}
+
+fn is_array(body: &str) -> bool {
+    body.trim_start().starts_with('[')
+}
+
+/// What the item of a record is called.
+fn place(body: &str, kind: Body, index: usize) -> String {
+    match kind {
+        Body::Lines => format!("line {}", lines(body).nth(index).map_or(index + 1, |(number, _)| number)),
+        Body::Json if is_array(body) => format!("item {index}"),
+        Body::Json => "the body".to_owned(),
+    }
+}
+
 /// All records, or the first item that is none: nothing of a body with a bad item is appended.
 fn records(body: &str, kind: Body, shape: &Shape) -> Result<Vec<NewRecord>, Refusal> {
     let bad = |place: String, reason: String| {
@@ -100,13 +125,10 @@ fn records(body: &str, kind: Body, shape: &Shape) -> Result<Vec<NewRecord>, Refu
             .next("nothing was appended; correct it and send all again")
     };
     match kind {
-        Body::Lines => {
-            let lines = body.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-            lines
-                .map(|(i, line)| intake::record(line, shape).map_err(|reason| bad(format!("line {}", i + 1), reason)))
-                .collect()
-        }
-        Body::Json if body.trim_start().starts_with('[') => {
+        Body::Lines => lines(body)
+            .map(|(number, line)| intake::record(line, shape).map_err(|reason| bad(format!("line {number}"), reason)))
+            .collect(),
+        Body::Json if is_array(body) => {
             let items: Vec<&RawValue> =
                 serde_json::from_str(body).map_err(|error| bad("the array".to_owned(), error.to_string()))?;
             let items = items.iter().enumerate();

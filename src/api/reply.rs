@@ -123,19 +123,13 @@ impl From<AppendError> for Refusal {
             AppendError::NoSuchTopic { .. } => Refusal::new(StatusCode::NOT_FOUND, "no-such-topic", message)
                 .next("declare the topic in the configuration, or name one that is"),
             AppendError::Stopping => stopping(message),
-            AppendError::Log(error) => match &error {
-                streams::Error::TooLarge { .. } => {
-                    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "record-too-large", message)
-                        .next("send smaller records, or raise the log's limit")
-                }
-                streams::Error::PartitionMissing { .. } => {
-                    Refusal::bad("no-such-partition", message).next("leave `partition` out")
-                }
-                error if error.retryable() => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", message)
-                    .next("send the records again; those before the failure may have gone in"),
-                _ => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "log-failed", message)
-                    .next("look at the node's log; records before the failure may have gone in"),
-            },
+            AppendError::Log(streams::Error::Refused { index, source }) => {
+                refused_record(&format!("record {index}, counted from 0"), index, &source)
+            }
+            AppendError::Log(streams::Error::Halfway { went_in, source }) => halfway(&went_in, &source),
+            AppendError::Log(error) => {
+                log_failed(&error, message).next("nothing was appended; send the records again once that is put right")
+            }
         }
     }
 }
@@ -146,6 +140,44 @@ impl From<PeekError> for Refusal {
             PeekError::Job(error) => error.into(),
             PeekError::Read(error) => error.into(),
         }
+    }
+}
+
+/// A record that the log does not take, and how its place in the body is called. Nothing was appended.
+pub fn refused_record(place: &str, index: usize, error: &streams::Error) -> Refusal {
+    let message = format!("{place}: {error}");
+    let (refusal, next) = match error {
+        streams::Error::TooLarge { .. } => {
+            let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "record-too-large", message);
+            (refusal, "make it smaller, or raise the log's limit, and send all again")
+        }
+        streams::Error::PartitionMissing { .. } => {
+            (Refusal::bad("no-such-partition", message), "leave `partition` out, and send all again")
+        }
+        _ => (Refusal::bad("bad-record", message), "correct it and send all again"),
+    };
+    refusal.next(format!("nothing was appended; {next}")).with("record", json!(index))
+}
+
+/// An append that failed with records in the log. Whoever sends all of them again has some twice, so this is never a
+/// refusal of the 400s, which say that nothing was done.
+fn halfway(went_in: &streams::WentIn, source: &streams::Error) -> Refusal {
+    let streams::WentIn { appended, in_doubt } = went_in;
+    let appended: Vec<_> = appended
+        .iter()
+        .map(|(record, at)| json!({ "record": record, "partition": at.partition, "offset": at.offset }))
+        .collect();
+    log_failed(source, format!("{source}; {went_in}"))
+        .next("`appended` has what is in the log, `in_doubt` what may be: send the others again, and look for these first")
+        .with("appended", json!(appended))
+        .with("in_doubt", json!(in_doubt))
+}
+
+fn log_failed(error: &streams::Error, message: String) -> Refusal {
+    if error.retryable() {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", message)
+    } else {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "log-failed", message)
     }
 }
 
@@ -183,4 +215,37 @@ impl From<ReplayError> for Refusal {
 
 fn stopping(message: String) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", message).next("ask again when the node is back")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::{Offset, PartitionId};
+    use crate::streams::{Appended, WentIn};
+
+    fn of(error: streams::Error) -> (StatusCode, &'static str, Map<String, Value>) {
+        let Reason { status, code, more, .. } = *Refusal::from(AppendError::Log(error)).0;
+        (status, code, more)
+    }
+
+    #[test]
+    fn a_refusal_of_the_400s_says_that_nothing_was_appended() {
+        let too_large = || Box::new(streams::Error::TooLarge { bytes: 9, max: 8 });
+        let (status, code, more) = of(streams::Error::Refused { index: 3, source: too_large() });
+        assert_eq!((status.as_u16(), code, &more["record"]), (413, "record-too-large", &json!(3)));
+        let timestamp = Box::new(streams::Error::Timestamp { timestamp: 0, reason: "use 1" });
+        let (status, code, _) = of(streams::Error::Refused { index: 0, source: timestamp });
+        assert_eq!((status.as_u16(), code), (400, "bad-record"));
+
+        let appended = vec![(1, Appended { partition: PartitionId(2), offset: Offset(7) })];
+        let went_in = WentIn { appended, in_doubt: vec![4, 5] };
+        let (status, code, more) = of(streams::Error::halfway(*too_large(), went_in.clone()));
+        assert_eq!((status.as_u16(), code), (500, "log-failed"), "records are in: it is not a 413");
+        assert_eq!(more["appended"], json!([{ "record": 1, "partition": 2, "offset": 7 }]));
+        assert_eq!(more["in_doubt"], json!([4, 5]));
+        let failed = streams::Error::Append { at: "t/0".into(), reason: "no answer".into() };
+        assert_eq!(of(streams::Error::halfway(failed.clone(), went_in)).1, "log-unavailable");
+        let (status, _, more) = of(streams::Error::halfway(failed, WentIn::default()));
+        assert_eq!((status.as_u16(), more.is_empty()), (503, true));
+    }
 }

@@ -2,27 +2,24 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Deserialize;
 use serde_json::json;
 
-use super::client::Client;
 use super::lines::{Line, Lines};
-use super::{Code, Failure, assemble, out};
-use crate::api::percent;
+use super::{Failure, out};
 use crate::app::Declared;
-use crate::config::{Loaded, LogKind, Topic};
-use crate::intake::{KeyFrom, Shape, show_bytes};
-use crate::position::{Offset, PartitionId, PositionVector};
+use crate::config::Loaded;
+use crate::intake::{KeyFrom, Shape};
+use crate::position::PositionVector;
 use crate::record::NewRecord;
-use crate::streams::{self, Appended, Log};
+use crate::streams::Appended;
 
-/// A batch ends here at the latest; also well below what the daemon takes as one body.
-const BATCH_BYTES: usize = 2 << 20;
+mod sink;
+
+use sink::{Batch, Sink, Stopped};
 
 /// Append events from JSON Lines to a topic, of the embedded log or of Kafka
 #[derive(Debug, Args)]
@@ -53,17 +50,14 @@ pub struct Append {
     batch: u32,
 }
 
-/// Where records go.
-enum Sink {
-    Log(Arc<dyn Log>),
-    Daemon(Client),
-}
-
 /// How far an append has come.
 struct Progress {
     records: u64,
     skipped: u64,
     token: PositionVector,
+    /// The lines of the batch that came halfway: those that are in, and those that may be.
+    halfway: Vec<u64>,
+    in_doubt: Vec<u64>,
 }
 
 impl Append {
@@ -78,20 +72,14 @@ impl Append {
         };
         let bar = bar(size);
         let start = Instant::now();
-        let mut progress = Progress { records: 0, skipped: 0, token: PositionVector::new(self.topic.clone()) };
+        let mut progress = Progress::new(&self.topic);
         let mut lines = Lines::new(input, shape);
         let result = self.feed(&mut lines, &sink, &mut progress, &bar);
         bar.finish_and_clear();
         sink.close();
-        let Progress { records, skipped, token } = progress;
-        result.map_err(|failure| {
-            let before = match records {
-                0 => "nothing had gone in before".to_owned(),
-                1 => format!("1 record had gone in before (token {token})"),
-                _ => format!("{records} records had gone in before (token {token})"),
-            };
-            Failure { message: format!("{}; {before}", failure.message), ..failure }
-        })?;
+        result
+            .map_err(|failure| Failure { message: format!("{}; {}", failure.message, progress.told()), ..failure })?;
+        let Progress { records, skipped, token, .. } = progress;
         if json {
             return out::json(&json!({ "topic": self.topic, "records": records, "skipped": skipped, "token": token }));
         }
@@ -108,16 +96,12 @@ impl Append {
         progress: &mut Progress,
         bar: &ProgressBar,
     ) -> Result<(), Failure> {
-        let mut batch: Vec<NewRecord> = Vec::new();
-        let mut bytes = 0;
+        let mut batch = Batch::default();
         loop {
             let line = lines.next();
             let line = line.map_err(|error| Failure::failed(format!("cannot read {}: {error}", self.file)))?;
             match line {
-                Line::Record(record) => {
-                    bytes += size(&record);
-                    batch.push(record);
-                }
+                Line::Record(record) => self.take(record, lines.number, &mut batch, sink, progress)?,
                 Line::Bad(bad) if self.skip_bad => {
                     progress.skipped += 1;
                     bar.suspend(|| eprintln!("segno: {}:{}: left out: {}", self.file, bad.number, bad.reason));
@@ -125,36 +109,131 @@ impl Append {
                 Line::Bad(bad) => {
                     // What stands before the bad line goes in, as if the input ended there.
                     self.send(&mut batch, sink, progress)?;
-                    let message = format!("{}:{}: {}", self.file, bad.number, bad.reason);
-                    return Err(
-                        Failure::failed(message).next("correct the line, or leave such lines out with --skip-bad")
-                    );
+                    let failure = Failure::failed(bad.reason);
+                    return Err(self
+                        .at(bad.number, failure)
+                        .next("correct the line, or leave such lines out with --skip-bad"));
                 }
                 Line::End => return self.send(&mut batch, sink, progress),
             }
-            if batch.len() >= self.batch as usize || bytes >= BATCH_BYTES {
-                self.send(&mut batch, sink, progress)?;
-                bytes = 0;
+            if batch.is_empty() {
                 bar.set_position(lines.bytes);
                 bar.set_message(format!("{} records", progress.records));
             }
         }
     }
 
-    fn send(&self, batch: &mut Vec<NewRecord>, sink: &Sink, progress: &mut Progress) -> Result<(), Failure> {
+    /// Puts a record into the batch, and sends what is full.
+    fn take(
+        &self,
+        record: NewRecord,
+        line: u64,
+        batch: &mut Batch,
+        sink: &Sink,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let item = match sink.item(record) {
+            Ok(item) => item,
+            Err(failure) => {
+                self.send(batch, sink, progress)?;
+                return Err(self.at(line, failure));
+            }
+        };
+        if !sink.has_room(batch, &item) {
+            self.send(batch, sink, progress)?;
+        }
+        batch.push(line, item);
+        if batch.len() >= self.batch as usize { self.send(batch, sink, progress) } else { Ok(()) }
+    }
+
+    fn send(&self, batch: &mut Batch, sink: &Sink, progress: &mut Progress) -> Result<(), Failure> {
         if batch.is_empty() {
             return Ok(());
         }
-        for record in sink.append(&self.topic, std::mem::take(batch))? {
-            progress.token.raise(record.partition, record.offset.next());
-            progress.records += 1;
+        let batch = std::mem::take(batch);
+        let stopped = match sink.append(&self.topic, &batch, batch.len()) {
+            Ok(places) => {
+                progress.add(&places);
+                return Ok(());
+            }
+            Err(stopped) => stopped,
+        };
+        // A record that is not taken is like a bad line: what stands before it goes in.
+        match stopped.refused {
+            None | Some(0) => Err(self.stop(stopped, &batch, progress)),
+            Some(index) => match sink.append(&self.topic, &batch, index) {
+                Ok(places) => {
+                    progress.add(&places);
+                    Err(self.stop(stopped, &batch, progress))
+                }
+                Err(earlier) => Err(self.stop(earlier, &batch, progress)),
+            },
         }
-        Ok(())
+    }
+
+    fn stop(&self, stopped: Stopped, batch: &Batch, progress: &mut Progress) -> Failure {
+        let Stopped { failure, refused, went_in } = stopped;
+        let line = |index: &usize| batch.lines.get(*index).copied();
+        for (index, appended) in &went_in.appended {
+            progress.add(&[*appended]);
+            progress.halfway.extend(line(index));
+        }
+        progress.in_doubt.extend(went_in.in_doubt.iter().filter_map(line));
+        match refused.as_ref().and_then(line) {
+            Some(line) => self.at(line, failure),
+            None => failure,
+        }
+    }
+
+    fn at(&self, line: u64, failure: Failure) -> Failure {
+        Failure { message: format!("{}:{line}: {}", self.file, failure.message), ..failure }
     }
 }
 
-fn size(record: &NewRecord) -> usize {
-    record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len)
+impl Progress {
+    fn new(topic: &str) -> Progress {
+        let token = PositionVector::new(topic);
+        Progress { records: 0, skipped: 0, token, halfway: Vec::new(), in_doubt: Vec::new() }
+    }
+
+    fn add(&mut self, places: &[Appended]) {
+        for place in places {
+            self.token.raise(place.partition, place.offset.next());
+            self.records += 1;
+        }
+    }
+
+    /// What is in the log, for an append that failed.
+    fn told(&self) -> String {
+        let token = &self.token;
+        let mut told = match self.records {
+            0 if self.in_doubt.is_empty() => "nothing had gone in before".to_owned(),
+            0 => "nothing is known to have gone in".to_owned(),
+            1 => format!("1 record had gone in before (token {token})"),
+            records => format!("{records} records had gone in before (token {token})"),
+        };
+        if !self.halfway.is_empty() {
+            told.push_str(&format!(", of the last batch lines {}", spans(&self.halfway)));
+        }
+        if !self.in_doubt.is_empty() {
+            let lines = spans(&self.in_doubt);
+            told.push_str(&format!("; lines {lines} may be in as well: look for them before you send them again"));
+        }
+        told
+    }
+}
+
+/// Numbers that rise, as `3 to 7, 9`.
+fn spans(numbers: &[u64]) -> String {
+    const MOST: usize = 20;
+    let spans: Vec<&[u64]> = numbers.chunk_by(|one, next| one + 1 == *next).collect();
+    let show = |span: &&[u64]| match span {
+        [one] => one.to_string(),
+        [first, .., last] => format!("{first} to {last}"),
+        [] => String::new(),
+    };
+    let more = if spans.len() > MOST { ", and more" } else { "" };
+    spans.iter().take(MOST).map(show).collect::<Vec<_>>().join(", ") + more
 }
 
 fn open(file: &str) -> Result<(Box<dyn BufRead>, Option<u64>), Failure> {
@@ -183,107 +262,29 @@ fn bar(size: Option<u64>) -> ProgressBar {
     }
 }
 
-/// What the daemon answers to an append.
-#[derive(Deserialize)]
-struct Answer {
-    records: Vec<Place>,
-}
-
-#[derive(Deserialize)]
-struct Place {
-    partition: PartitionId,
-    offset: Offset,
-}
-
-impl Sink {
-    /// Kafka takes records itself; the embedded log is in the daemon, when there is one.
-    fn open(loaded: &Loaded, declared: &[Declared], topic: &str) -> Result<Sink, Failure> {
-        let config = &loaded.config;
-        let log = match assemble::log(config) {
-            Ok(log) => log,
-            Err(in_use) if config.node.log == LogKind::Embedded && in_use.code == Code::InUse => {
-                return Ok(Sink::Daemon(Client::of(config)));
-            }
-            Err(failure) => return Err(failure),
-        };
-        let declared = declared.iter().any(|declared| declared.topic == topic).then(|| Topic::named(topic));
-        let configured = config.topics.iter().find(|known| known.name == topic).cloned();
-        if let Some(topic) = configured.or(declared) {
-            log.prepare(&topic)?;
-        }
-        let log = log.log();
-        match log.topic(topic) {
-            Ok(_) => Ok(Sink::Log(log)),
-            Err(streams::Error::TopicMissing { log: "embedded", .. }) => {
-                let known: Vec<&str> = config.topics.iter().map(|topic| topic.name.as_str()).collect();
-                let message = format!("topic `{topic}` is neither in the log nor in the configuration");
-                let known = if known.is_empty() { "no topic".to_owned() } else { known.join(", ") };
-                let next = format!("declare it under [[topics]] (--config names the file); declared: {known}");
-                Err(Failure::new(Code::NotFound, message).next(next))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<Appended>, Failure> {
-        match self {
-            Sink::Log(log) => Ok(log.append(topic, records)?),
-            Sink::Daemon(client) => {
-                let path = format!("/v1/topics/{}/events", percent::encode(topic.as_bytes()));
-                let answer: Answer = client.post(&path, &body(&records))?;
-                let places = answer.records.into_iter();
-                Ok(places.map(|at| Appended { partition: at.partition, offset: at.offset }).collect())
-            }
-        }
-    }
-
-    fn close(&self) {
-        if let Sink::Log(log) = self {
-            log.close(Duration::from_secs(5));
-        }
-    }
-}
-
-/// The records as lines of `{"key", "value", …}`. Values are JSON already, and stay as they are, byte for byte.
-fn body(records: &[NewRecord]) -> Vec<u8> {
-    let mut body = Vec::new();
-    for record in records {
-        let key = record.key.as_deref().map_or(serde_json::Value::Null, show_bytes);
-        body.extend_from_slice(format!("{{\"key\":{key},\"value\":").as_bytes());
-        body.extend_from_slice(record.value.as_deref().unwrap_or(b"null"));
-        if let Some(timestamp) = record.timestamp {
-            body.extend_from_slice(format!(",\"timestamp\":{timestamp}").as_bytes());
-        }
-        if let Some(partition) = record.partition {
-            body.extend_from_slice(format!(",\"partition\":{partition}").as_bytes());
-        }
-        if !record.headers.is_empty() {
-            let shown = record.headers.iter().map(|(name, value)| (name.clone(), value.as_deref().map(show_bytes)));
-            let headers: std::collections::BTreeMap<_, _> = shown.collect();
-            body.extend_from_slice(format!(",\"headers\":{}", json!(headers)).as_bytes());
-        }
-        body.extend_from_slice(b"}\n");
-    }
-    body
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake;
+    use crate::position::{Offset, PartitionId};
 
     #[test]
-    fn what_is_sent_is_what_was_read() {
-        let record = NewRecord {
-            partition: Some(3),
-            key: Some(vec![0xff, b'a']),
-            value: Some(br#"{"n":12345678901234567890}"#.to_vec()),
-            timestamp: Some(-1),
-            headers: vec![("a".to_owned(), None), ("b".to_owned(), Some(vec![0xfe]))],
-        };
-        let tombstone = NewRecord { key: Some(b"k".to_vec()), ..NewRecord::default() };
-        let body = String::from_utf8(body(&[record.clone(), tombstone.clone()])).unwrap();
-        let read: Vec<_> = body.lines().map(|line| intake::record(line, &Shape::default()).unwrap()).collect();
-        assert_eq!(read, [record, tombstone]);
+    fn lines_are_shown_as_spans() {
+        assert_eq!(spans(&[4]), "4");
+        assert_eq!(spans(&[1, 2, 3, 7, 9, 10]), "1 to 3, 7, 9 to 10");
+        let odd: Vec<u64> = (0..100).map(|n| 2 * n).collect();
+        assert!(spans(&odd).ends_with("36, 38, and more"), "{}", spans(&odd));
+    }
+
+    #[test]
+    fn an_append_that_failed_says_what_is_in() {
+        let mut progress = Progress::new("t");
+        assert_eq!(progress.told(), "nothing had gone in before");
+        progress.in_doubt = vec![1, 2];
+        let told = progress.told();
+        assert!(told.starts_with("nothing is known") && told.contains("lines 1 to 2 may be in"), "{told}");
+        progress.add(&[Appended { partition: PartitionId(0), offset: Offset(6) }]);
+        progress.halfway = vec![5];
+        let told = progress.told();
+        assert!(told.starts_with("1 record had gone in before (token t@0:7), of the last batch lines 5;"), "{told}");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::address;
 use super::exit::{Code, Failure};
 use crate::api::AUTH_SCHEME;
 use crate::config::{Config, Secret};
@@ -14,9 +15,6 @@ const SLACK: Duration = Duration::from_secs(60);
 
 /// The largest answer: a page of large rows.
 const LARGEST: u64 = 1 << 30;
-
-/// The file in the data directory that names the address on which its daemon answers. No topic can have this name.
-pub const ADDRESS_FILE: &str = "http~";
 
 /// A daemon's API.
 pub struct Client {
@@ -31,14 +29,25 @@ pub(super) struct Refused {
     code: String,
     message: String,
     next: String,
+    /// What else it says of itself.
+    pub more: Value,
+}
+
+/// Why there is no answer.
+pub(super) enum Trouble {
+    Refused(Refused),
+    /// Nobody answered, or not to the end.
+    Lost {
+        failure: Failure,
+        /// The request may have been carried out all the same.
+        sent: bool,
+    },
 }
 
 impl Client {
-    /// The daemon of the configured data directory: where it says it listens, else where the configuration says.
-    pub fn of(config: &Config) -> Client {
-        let written = std::fs::read_to_string(config.node.data_dir.join(ADDRESS_FILE)).ok();
-        let address = written.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        let address = address.unwrap_or_else(|| reachable(config.http.listen).to_string());
+    /// The daemon that has the configured data directory.
+    pub fn of(config: &Config) -> Result<Client, Failure> {
+        let address = address::of_daemon(&config.node.data_dir)?;
         let agent = ureq::Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_global(Some(config.http.read_wait + SLACK))
@@ -46,7 +55,7 @@ impl Client {
             // A proxy has no business between two processes of one machine.
             .proxy(None)
             .build();
-        Client { agent: agent.into(), base: format!("http://{address}"), token: config.http.token.clone() }
+        Ok(Client { agent: agent.into(), base: format!("http://{address}"), token: config.http.token.clone() })
     }
 
     /// Asks for a resource.
@@ -55,11 +64,11 @@ impl Client {
         if !self.token.is_empty() {
             request = request.header("authorization", format!("{AUTH_SCHEME} {}", self.token.reveal()));
         }
-        self.answer(request.call())
+        self.answer(request.call()).map_err(|trouble| self.failure(trouble))
     }
 
     /// Sends records, one a line.
-    pub fn post<T: DeserializeOwned>(&self, path: &str, lines: &[u8]) -> Result<T, Failure> {
+    pub fn post<T: DeserializeOwned>(&self, path: &str, lines: &[u8]) -> Result<T, Trouble> {
         let mut request =
             self.agent.post(format!("{}{path}", self.base)).header("content-type", "application/x-ndjson");
         if !self.token.is_empty() {
@@ -71,39 +80,50 @@ impl Client {
     fn answer<T: DeserializeOwned>(
         &self,
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<T, Failure> {
-        let mut response = response.map_err(|error| self.unreachable(&error))?;
+    ) -> Result<T, Trouble> {
+        let mut response = response.map_err(|error| self.unreachable(&error, may_be_sent(&error)))?;
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(LARGEST).read_to_vec();
-        let body = body.map_err(|error| self.unreachable(&error))?;
+        let body = body.map_err(|error| self.unreachable(&error, true))?;
         if status == 200 {
-            let strange = |error| Failure::failed(format!("{}: not an answer of Segno: {error}", self.base));
-            return serde_json::from_slice(&body).map_err(strange);
+            return serde_json::from_slice(&body).map_err(|error| Trouble::Lost {
+                failure: Failure::failed(format!("{}: not an answer of Segno: {error}", self.base)),
+                sent: true,
+            });
         }
-        Err(refused(status, &body).failure(&self.base))
+        Err(Trouble::Refused(refused(status, &body)))
     }
 
-    fn unreachable(&self, error: &ureq::Error) -> Failure {
-        Failure::new(Code::Unreachable, format!("the daemon does not answer at {}: {error}", self.base))
-            .next("it may be starting or stopping: look at its log, or try again")
+    pub fn failure(&self, trouble: Trouble) -> Failure {
+        match trouble {
+            Trouble::Refused(refused) => refused.failure(&self.base),
+            Trouble::Lost { failure, .. } => failure,
+        }
+    }
+
+    fn unreachable(&self, error: &ureq::Error, sent: bool) -> Trouble {
+        let failure = Failure::new(Code::Unreachable, format!("the daemon does not answer at {}: {error}", self.base))
+            .next("it may be starting or stopping: look at its log, or try again");
+        Trouble::Lost { failure, sent }
     }
 }
 
-/// An address that can be asked, for one that is listened on.
-pub fn reachable(listen: std::net::SocketAddr) -> std::net::SocketAddr {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-    match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port()),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), listen.port()),
-        _ => listen,
+/// Whether a request that failed so may have reached the daemon.
+fn may_be_sent(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
+        ureq::Error::Timeout(when) => !matches!(when, ureq::Timeout::Resolve | ureq::Timeout::Connect),
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::BadUri(_) => false,
+        _ => true,
     }
 }
 
 /// Reads a refusal's body.
 pub(super) fn refused(status: u16, body: &[u8]) -> Refused {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
-    Refused { status, code: text("code"), message: text("message"), next: text("next") }
+    let (code, message, next) = (text("code"), text("message"), text("next"));
+    Refused { status, code, message, next, more: body["error"].take() }
 }
 
 impl Refused {

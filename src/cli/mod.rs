@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::Declared;
 use crate::config::{self, Loaded, Setting, Sources};
 
+mod address;
 mod append;
 mod assemble;
 mod client;

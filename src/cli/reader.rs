@@ -30,7 +30,7 @@ impl Reader {
     pub fn open(config: &Config) -> Result<Reader, Failure> {
         match Store::read_only(&config.node.data_dir) {
             Ok(store) => Ok(Reader::Store(Box::new(Offline::open(store)?))),
-            Err(state::Error::InUse { .. }) => Ok(Reader::Daemon(Client::of(config))),
+            Err(state::Error::InUse { .. }) => Ok(Reader::Daemon(Client::of(config)?)),
             Err(state::Error::Missing { path }) => {
                 let message = format!("there is nothing in {}: no daemon has run there", path.display());
                 Err(Failure::new(Code::NotFound, message)

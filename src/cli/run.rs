@@ -1,7 +1,6 @@
 //! `segno run`: the daemon, from the configuration to a clean stop.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::address::AddressFile;
 use super::assemble::{self, Assembled, OpenLog};
-use super::client::{ADDRESS_FILE, reachable};
 use super::exit::{Code, Failure};
 use crate::actors;
 use crate::actors::plan::{NodePlan, Running};
@@ -240,25 +239,5 @@ impl Signals {
             _ = self.term.recv() => "SIGTERM",
             _ = self.int.recv() => "SIGINT",
         }
-    }
-}
-
-/// Tells the commands of the same data directory where the daemon answers; gone when it stops.
-struct AddressFile(PathBuf);
-
-impl AddressFile {
-    fn write(data_dir: &Path, address: SocketAddr) -> Result<AddressFile, Failure> {
-        let path = data_dir.join(ADDRESS_FILE);
-        match std::fs::write(&path, format!("{}\n", reachable(address))) {
-            Ok(()) => Ok(AddressFile(path)),
-            Err(error) => Err(Failure::failed(format!("cannot write {}: {error}", path.display()))),
-        }
-    }
-}
-
-impl Drop for AddressFile {
-    fn drop(&mut self) {
-        // A file that stays behind is overwritten by the next daemon, and nobody reads it without one.
-        let _ = std::fs::remove_file(&self.0);
     }
 }

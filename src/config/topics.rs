@@ -11,8 +11,8 @@ use crate::actors::progress::VIEWS_MAX;
 use crate::streams::decode::{DecodeOptions, Format};
 use crate::views::cel::ViewSpec;
 
-/// More partitions than a Kafka cluster would give one topic.
-pub const MOST_PARTITIONS: u64 = 100_000;
+/// Only the embedded log makes topics.
+pub const MOST_PARTITIONS: u64 = crate::streams::embedded::MAX_PARTITIONS as u64;
 
 /// One topic as declared.
 #[derive(Clone, Debug)]

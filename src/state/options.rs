@@ -1,8 +1,8 @@
 //! How RocksDB is set up, for the whole process and for one generation.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options, ReadOptions,
-    WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options,
+    ReadOptions, WriteBufferManager, WriteOptions,
 };
 
 use crate::state::keys::FAMILIES;
@@ -137,6 +137,8 @@ pub(crate) fn control() -> Options {
     options.create_if_missing(true);
     options.set_write_buffer_size(MIB);
     options.set_max_open_files(16);
+    // Nothing that was decided is undone by a bad byte: RocksDB's default would drop all that stands behind it.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options
 }
 

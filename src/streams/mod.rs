@@ -4,6 +4,7 @@
 //! all three to it. Methods that ask the log something may block on the network or the disk and are called from
 //! blocking threads; [`Reader::drain`] never waits.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,6 +84,31 @@ pub struct Appended {
     pub offset: Offset,
 }
 
+/// What of a failed append is in the log. Records are named by their place in the append, from 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WentIn {
+    pub appended: Vec<(usize, Appended)>,
+    /// Records that may be in: the log was writing them when it failed, or gave no answer.
+    pub in_doubt: Vec<usize>,
+}
+
+impl WentIn {
+    pub fn is_nothing(&self) -> bool {
+        self.appended.is_empty() && self.in_doubt.is_empty()
+    }
+}
+
+impl fmt::Display for WentIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WentIn { appended, in_doubt } = self;
+        write!(f, "{} records of the append are in the log", appended.len())?;
+        if !in_doubt.is_empty() {
+            write!(f, ", and nobody knows of {} more", in_doubt.len())?;
+        }
+        Ok(())
+    }
+}
+
 /// A partitioned, ordered, time-indexed sequence of records.
 pub trait Log: Send + Sync + 'static {
     /// `kafka`, `embedded` or `memory`, for messages and metrics.
@@ -120,8 +146,11 @@ pub trait Log: Send + Sync + 'static {
         prefetch: Prefetch,
     ) -> Result<Vec<Box<dyn Reader>>>;
 
-    /// Appends in order (per partition) and returns once all are durable. An error names the first record that did
-    /// not go in; records before it did.
+    /// Appends in order (per partition) and returns once all are durable.
+    ///
+    /// All records are looked at before the first goes in: one that the log does not take is [`Error::Refused`], and
+    /// nothing of the append is in the log. A failure after that is [`Error::Halfway`] when records are in or may be,
+    /// and says which. After any other error nothing is.
     fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<Appended>>;
 
     /// Lets go of connections and files; readers that are still open end with [`Error::Closed`].

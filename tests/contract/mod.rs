@@ -12,6 +12,7 @@ use segno::position::{Offset, PartitionId, Position, Timestamp, TopicPartition};
 use segno::record::{NewRecord, RecordRef};
 use segno::streams::{Appended, Error, Limit, Log, Prefetch, Reader, Result};
 
+pub mod appends;
 pub mod ends;
 pub mod flow;
 pub mod random;
@@ -214,9 +215,10 @@ macro_rules! suite {
                 the_end_wakes_when_more_comes, readers_of_one_partition_are_independent,
                 a_slow_reader_stalls_no_other, read_ahead_is_bounded, many_appenders_lose_nothing,
                 a_closed_log_says_so;
+            appends: an_append_with_a_record_too_large_puts_nothing_in, an_append_to_a_missing_partition_puts_nothing_in,
+                after_a_refusal_the_good_records_go_in;
             ends: an_empty_partition_waits_at_its_start, watermarks_follow_appends, a_position_moves_over_gaps,
-                truncation_moves_the_start, a_start_out_of_range_is_refused, what_is_missing_is_named,
-                a_record_too_large_is_refused_and_those_before_it_stay;
+                truncation_moves_the_start, a_start_out_of_range_is_refused, what_is_missing_is_named;
             shapes: null_and_empty_keys_and_values_differ, headers_come_back_as_they_were, bytes_need_not_be_text,
                 a_value_of_900_kilobytes_comes_back, odd_timestamps_come_back, no_timestamp_means_now;
             times: the_first_record_at_or_after_a_time, times_out_of_order, equal_times, before_and_after_everything,

@@ -139,3 +139,26 @@ fn a_generation_is_poisoned_by_its_first_failed_write() {
     assert_eq!(generation.applied().0, 1);
     assert_eq!(load(&generation, generation.tags()[0], b"a").unwrap().unwrap(), b"1");
 }
+
+#[test]
+fn a_bad_byte_undoes_nothing_that_was_decided() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path());
+    let logs = files(&directory.path().join("control")).into_iter().map(|(path, _)| path);
+    let largest = logs
+        .filter(|path| path.extension().is_some_and(|name| name == "log"))
+        .max_by_key(|path| fs::metadata(path).unwrap().len());
+    let name = largest.unwrap().strip_prefix(directory.path()).unwrap().to_owned();
+    let sound = fs::read(directory.path().join(&name)).unwrap();
+    for place in [10, sound.len() / 2, sound.len() - 2] {
+        let copied = tempfile::tempdir().unwrap();
+        copy(directory.path(), copied.path());
+        let mut bytes = sound.clone();
+        bytes[place] ^= 1;
+        fs::write(copied.path().join(&name), bytes).unwrap();
+        let refused = open(copied.path(), Durability::Log).err();
+        let refused = refused.unwrap_or_else(|| panic!("opened with a bad byte at {place} of {}", sound.len()));
+        assert!(matches!(refused, Error::Corrupt { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("control"), "{refused}");
+    }
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Method, Reply, Transport};
 use crate::api::AUTH_SCHEME;
-use crate::cli::client::{ADDRESS_FILE, reachable};
+use crate::cli::address;
 use crate::cli::exit::{Code, Failure};
 use crate::config::{Config, Secret};
 
@@ -20,9 +20,7 @@ const GLANCE: Duration = Duration::from_secs(30);
 /// A daemon, wherever it answers just now.
 pub struct Daemon {
     agent: ureq::Agent,
-    address_file: PathBuf,
-    /// Where the configuration says that it listens.
-    configured: String,
+    data_dir: PathBuf,
     token: Secret,
 }
 
@@ -35,19 +33,12 @@ impl Daemon {
             .http_status_as_error(false)
             .proxy(None)
             .build();
-        Daemon {
-            agent: agent.into(),
-            address_file: config.node.data_dir.join(ADDRESS_FILE),
-            configured: reachable(config.http.listen).to_string(),
-            token: config.http.token.clone(),
-        }
+        Daemon { agent: agent.into(), data_dir: config.node.data_dir.clone(), token: config.http.token.clone() }
     }
 
     /// Asked anew each time: a daemon that was started again may listen elsewhere.
-    fn base(&self) -> String {
-        let written = std::fs::read_to_string(&self.address_file).ok();
-        let address = written.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        format!("http://{}", address.as_ref().unwrap_or(&self.configured))
+    fn base(&self) -> Result<String, Failure> {
+        Ok(format!("http://{}", address::of_daemon(&self.data_dir)?))
     }
 
     fn send(&self, method: Method, url: &str, body: Option<&Value>) -> Result<Reply, ureq::Error> {
@@ -76,7 +67,7 @@ impl Daemon {
 
 impl Transport for Daemon {
     fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply, Failure> {
-        let base = self.base();
+        let base = self.base()?;
         self.send(method, &format!("{base}{path}"), body).map_err(|error| {
             Failure::new(Code::Unreachable, format!("the daemon does not answer at {base}: {error}"))
                 .next("it may be starting or stopping: look at its log, or try again")
@@ -84,6 +75,9 @@ impl Transport for Daemon {
     }
 
     fn whom(&self) -> String {
-        format!("the daemon at {}", self.base())
+        match self.base() {
+            Ok(base) => format!("the daemon at {base}"),
+            Err(_) => format!("the daemon of {}", self.data_dir.display()),
+        }
     }
 }

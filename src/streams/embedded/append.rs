@@ -12,7 +12,7 @@ use super::store::Store;
 use super::{Fsync, Inner, Timestamps, clock, codec, keys};
 use crate::position::{Offset, PartitionId};
 use crate::record::NewRecord;
-use crate::streams::{Appended, Error, Result, murmur2};
+use crate::streams::{Appended, Error, Result, WentIn, murmur2};
 
 /// Records and bytes of one request; a longer append goes in as several.
 const REQUEST_RECORDS: usize = 8192;
@@ -32,7 +32,36 @@ struct State {
     waiting: VecDeque<Request>,
     leading: bool,
     next_ticket: u64,
-    answers: BTreeMap<u64, Result<Vec<Appended>>>,
+    answers: BTreeMap<u64, Answer>,
+}
+
+type Answer = std::result::Result<Vec<Appended>, Failed>;
+
+/// Why a request was not written.
+#[derive(Clone, Debug)]
+struct Failed {
+    error: Error,
+    /// It may have been, all the same.
+    doubt: bool,
+}
+
+impl Failed {
+    /// Before anything of it was written.
+    fn before(error: Error) -> Failed {
+        Failed { error, doubt: false }
+    }
+
+    /// When it was being written.
+    fn within(error: Error) -> Failed {
+        Failed { error, doubt: true }
+    }
+
+    /// The error of a whole append: its first records went in as `appended` says, and the `length` after them failed.
+    fn after(self, appended: Vec<Appended>, length: usize) -> Error {
+        let first = appended.len();
+        let in_doubt = if self.doubt { (first..first + length).collect() } else { Vec::new() };
+        Error::halfway(self.error, WentIn { appended: appended.into_iter().enumerate().collect(), in_doubt })
+    }
 }
 
 struct Request {
@@ -46,9 +75,7 @@ impl Inner {
     pub(super) fn append(&self, topic: &str, mut records: Vec<NewRecord>) -> Result<Vec<Appended>> {
         self.check_open()?;
         let topic = self.topic(topic)?;
-        // What is wrong with a record is known before anything is written; the records before it go in all the same.
-        let (good, refused) = self.admit(&topic, &mut records);
-        records.truncate(good);
+        self.admit(&topic, &mut records)?;
         let mut appended = Vec::with_capacity(records.len());
         let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
@@ -57,19 +84,23 @@ impl Inner {
                 bytes += codec::size_of(&record);
                 part.push(record);
             }
-            appended.extend(self.submit(&topic, part, bytes)?);
+            let length = part.len();
+            match self.submit(&topic, part, bytes) {
+                Ok(places) => appended.extend(places),
+                Err(failed) => return Err(failed.after(appended, length)),
+            }
         }
-        refused.map_or(Ok(appended), Err)
+        Ok(appended)
     }
 
-    /// Gives each record its partition. Answers how many can go in before the first that cannot, and why that one
-    /// cannot.
-    fn admit(&self, topic: &Topic, records: &mut [NewRecord]) -> (usize, Option<Error>) {
+    /// Gives each record its partition, and refuses all of them for the first that cannot go in.
+    fn admit(&self, topic: &Topic, records: &mut [NewRecord]) -> Result<()> {
         let max = self.options.max_record_bytes;
-        for (i, record) in records.iter_mut().enumerate() {
+        for (index, record) in records.iter_mut().enumerate() {
+            let refuse = |source| Err(Error::Refused { index, source: Box::new(source) });
             let bytes = codec::size_of(record);
             if bytes > max {
-                return (i, Some(Error::TooLarge { bytes, max }));
+                return refuse(Error::TooLarge { bytes, max });
             }
             let partition = match (record.partition, &record.key) {
                 (Some(partition), _) => partition,
@@ -77,14 +108,17 @@ impl Inner {
                 (None, None) => topic.next_turn(),
             };
             record.partition = Some(partition);
-            if let Err(e) = topic.partition(partition) {
-                return (i, Some(e));
+            match topic.partition(partition) {
+                Ok(_) => {}
+                Err(missing @ Error::PartitionMissing { .. }) => return refuse(missing),
+                // Damage, which is not the record's fault.
+                Err(damaged) => return Err(damaged),
             }
         }
-        (records.len(), None)
+        Ok(())
     }
 
-    fn submit(&self, topic: &Arc<Topic>, records: Vec<NewRecord>, bytes: usize) -> Result<Vec<Appended>> {
+    fn submit(&self, topic: &Arc<Topic>, records: Vec<NewRecord>, bytes: usize) -> Answer {
         let mut state = self.queue.lock();
         let ticket = state.next_ticket;
         state.next_ticket += 1;
@@ -106,18 +140,21 @@ impl Inner {
         }
     }
 
-    fn commit(&self, group: &[Request]) -> Result<Vec<Vec<Appended>>> {
+    fn commit(&self, group: &[Request]) -> std::result::Result<Vec<Vec<Appended>>, Failed> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check_sound()?;
-        let store = self.store()?;
+        self.check_sound().map_err(Failed::before)?;
+        let store = self.store().map_err(Failed::before)?;
+        let _unsettled = Unsettled { log: self };
         let mut write = GroupWrite::new(&store, group);
         let answers = group.iter().map(|request| write.add(self, request)).collect::<Result<Vec<_>>>();
         let GroupWrite { batch, touched, .. } = write;
         let sync = self.options.fsync == Fsync::Always;
-        let written = answers.and_then(|answers| store.write(batch, sync).map(|()| answers));
+        let written = answers
+            .map_err(Failed::before)
+            .and_then(|answers| store.write(batch, sync).map(|()| answers).map_err(Failed::within));
         // After a failure nobody knows what is on disk: the offsets just given out are in doubt, and only opening
         // the log again can tell.
-        let answers = written.inspect_err(|e| self.fail(e))?;
+        let answers = written.inspect_err(|failed| self.fail(&failed.error))?;
         self.mark_unsynced();
         for partition in touched.values() {
             let end = partition.tail().next;
@@ -125,6 +162,24 @@ impl Inner {
         }
         Ok(answers)
     }
+}
+
+/// Held from the first offset given out until its record is written. A panic in between leaves tails that no record
+/// stands behind: the next append would make a hole in the log. So it is the last one, until the log is opened again.
+struct Unsettled<'a> {
+    log: &'a Inner,
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.log.fail(&panicked());
+        }
+    }
+}
+
+fn panicked() -> Error {
+    Error::Storage { reason: "the append that was to write this record panicked".into() }
 }
 
 /// One write in the making.
@@ -204,7 +259,11 @@ struct Lead<'a> {
 }
 
 impl<'a> Lead<'a> {
-    fn finish(mut self, group: Vec<Request>, answers: Result<Vec<Vec<Appended>>>) -> MutexGuard<'a, State> {
+    fn finish(
+        mut self,
+        group: Vec<Request>,
+        answers: std::result::Result<Vec<Vec<Appended>>, Failed>,
+    ) -> MutexGuard<'a, State> {
         self.tickets.clear();
         let queue = self.queue;
         let mut state = queue.lock();
@@ -214,9 +273,9 @@ impl<'a> Lead<'a> {
                     state.answers.insert(request.ticket, Ok(answer));
                 }
             }
-            Err(e) => {
+            Err(failed) => {
                 for request in &group {
-                    state.answers.insert(request.ticket, Err(e.clone()));
+                    state.answers.insert(request.ticket, Err(failed.clone()));
                 }
             }
         }
@@ -233,8 +292,7 @@ impl Drop for Lead<'_> {
         }
         let mut state = self.queue.lock();
         for ticket in self.tickets.drain(..) {
-            let e = Error::Storage { reason: "the append that was to write this record panicked".into() };
-            state.answers.insert(ticket, Err(e));
+            state.answers.insert(ticket, Err(Failed::within(panicked())));
         }
         state.leading = false;
         self.queue.changed.notify_all();

@@ -13,8 +13,8 @@ use super::store::Store;
 use super::{Inner, Timestamps, clock};
 use crate::streams::{Error, Result, TopicInfo};
 
-/// Each partition costs memory and a look at the disk when the log is opened.
-const MAX_PARTITIONS: u32 = 10_000;
+/// The most partitions of a topic: each costs memory and a look at the disk when the log is opened.
+pub const MAX_PARTITIONS: u32 = 10_000;
 
 impl Timestamps {
     pub(super) fn from_byte(byte: u8) -> Option<Self> {

@@ -5,7 +5,7 @@
 //! from the event or from the append, look-ups by time that find the smallest offset at or after it, retention that
 //! moves the start. In one point it is simpler: offsets have no gaps, so a missing record is damage and is reported.
 //!
-//! * `keys`, `codec`: the bytes on disk. * `store`: RocksDB, the lock, the format. * `partition`: what is in memory.
+//! * `keys`, `codec`: the bytes on disk. * `store`: RocksDB, the lock, the format. * `wal`: damage that RocksDB overlooks. * `partition`: what is in memory.
 //! * `append`: group commit. * `reader`, `times`, `volume`, `retention`, `keeper`: as they are called.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,9 @@ mod store;
 mod tests;
 mod times;
 mod volume;
+mod wal;
 
+pub use catalog::MAX_PARTITIONS;
 pub use retention::Removed;
 
 use append::Queue;

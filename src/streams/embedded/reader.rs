@@ -14,8 +14,6 @@ use crate::position::{Offset, PartitionId, Position, Timestamp};
 use crate::record::RecordBatch;
 use crate::streams::{Limit, Reader, Result};
 
-/// A batch names places in its buffer by 32 bits.
-const MAX_BATCH_BYTES: usize = 1 << 30;
 /// Room that a batch is given before the first record is read; it grows beyond it when it must.
 const MAX_ROOM_RECORDS: usize = 1 << 16;
 const MAX_ROOM_BYTES: usize = 16 << 20;
@@ -39,7 +37,7 @@ impl PartitionReader {
     fn read(&mut self, end: u64, limit: Limit) -> Result<RecordBatch> {
         let from = self.position.0;
         let until = end.min(from.saturating_add(limit.records as u64));
-        let most = limit.bytes.min(MAX_BATCH_BYTES);
+        let most = limit.bytes.min(RecordBatch::MOST_BYTES);
         let records = (until - from) as usize;
         let slots = records.min(MAX_ROOM_RECORDS);
         let room = most.min(MAX_ROOM_BYTES).min(slots.saturating_mul(self.usual_size + self.usual_size / 8));

@@ -12,11 +12,12 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, LogLevel,
-    Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
+    DBRecoveryMode, FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::keys::{self, RECORDS, Slot};
+use super::wal;
 use crate::position::TopicPartition;
 use crate::streams::{Error, Result};
 
@@ -37,7 +38,7 @@ impl Store {
         let path = dir.display().to_string();
         let broken =
             |what: &str, e: &dyn std::fmt::Display| Error::Storage { reason: format!("{what} in {path}: {e}") };
-        fs::create_dir_all(dir).map_err(|e| broken("cannot create the log's directory", &e))?;
+        create_dirs(dir).map_err(|e| broken("cannot create the log's directory", &e))?;
         let lock = File::options()
             .create(true)
             .truncate(false)
@@ -49,6 +50,7 @@ impl Store {
             TryLockError::Error(e) => broken("cannot lock `lock`", &e),
         })?;
         let new = check_format(dir)?;
+        check_wal(dir)?;
         let (mut options, records) = settings(cache_bytes);
         // A log that lost files is never replaced by an empty one.
         options.create_if_missing(new);
@@ -57,9 +59,12 @@ impl Store {
             ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, options.clone()),
             ColumnFamilyDescriptor::new(RECORDS, records),
         ];
-        let db = DB::open_cf_descriptors(&options, dir.join("db"), families)
-            .map_err(|e| broken("RocksDB cannot open `db`; restore it from a copy if files are missing", &e))?;
+        let db = DB::open_cf_descriptors(&options, dir.join("db"), families).map_err(|e| {
+            broken("RocksDB cannot open `db`; restore it from a copy if files are missing or damaged", &e)
+        })?;
         if new {
+            // Whoever made the directory may not have come this far.
+            sync_dir(parent_of(dir)).map_err(|e| broken("cannot make the log's directory durable", &e))?;
             write_format(dir).map_err(|e| broken("cannot write `FORMAT`", &e))?;
         }
         Ok(Store { db, path, _lock: lock })
@@ -98,6 +103,16 @@ impl Store {
     /// Makes everything written so far survive a power cut.
     pub fn sync(&self) -> Result<()> {
         self.db.flush_wal(true).map_err(|e| self.failed("fsync of the write-ahead log failed", &e))
+    }
+
+    /// Moves what is in the write-ahead log into tables.
+    fn flush(&self) -> Result<()> {
+        let records = self.records()?;
+        let default = self.db.cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME);
+        let families: Vec<_> = default.into_iter().chain([records]).collect();
+        self.db
+            .flush_cfs_opt(&families, &FlushOptions::default())
+            .map_err(|e| self.failed("moving records into tables failed", &e))
     }
 
     /// Drops the records and blocks below `start`. What `batch` holds goes in with it, in one write.
@@ -197,6 +212,11 @@ impl Drop for Store {
         if let Err(e) = self.sync() {
             tracing::error!(error = %e, "the embedded log could not be made durable when it was closed");
         }
+        // A table knows how long it is, and a write-ahead log does not: damage at its end looks as if a crash had torn
+        // it. So a log that rests has nothing in there. Opening would do the same work.
+        if let Err(e) = self.flush() {
+            tracing::warn!(error = %e, "the embedded log leaves records in its write-ahead log");
+        }
     }
 }
 
@@ -225,6 +245,9 @@ fn settings(cache_bytes: usize) -> (Options, Options) {
     options.set_write_buffer_size((memtables / 2).clamp(MIB, 64 * MIB));
     options.set_max_total_wal_size(256 * MIB as u64);
     options.set_track_and_verify_wals_in_manifest(true);
+    // A tail that a crash has torn is cut off; anything else that is wrong keeps the log from opening. RocksDB's default
+    // would drop whatever stands behind a bad byte, acknowledged or not.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bytes_per_sync(MIB as u64);
     options.set_max_background_jobs(2);
@@ -259,6 +282,22 @@ fn check_format(dir: &Path) -> Result<bool> {
     }
 }
 
+/// Refuses a write-ahead log with damage in it: RocksDB would not tell some of it from what a crash leaves, and opening
+/// alone would throw away all that stands behind.
+fn check_wal(dir: &Path) -> Result<()> {
+    let broken = |reason: String| Error::Storage { reason };
+    match wal::check(&dir.join("db")) {
+        Ok(None) => Ok(()),
+        Ok(Some(wal::Damage { file, at })) => Err(broken(format!(
+            "the write-ahead log {} is damaged at byte {at}: restore {} from a copy, or give up the records from there on \
+             (`truncate --size={at}` cuts them off)",
+            file.display(),
+            dir.display()
+        ))),
+        Err(e) => Err(broken(format!("{}: the write-ahead logs cannot be read: {e}", dir.display()))),
+    }
+}
+
 /// Whether a database's directory has tables, or a write-ahead log with something in it.
 fn holds_records(db: &Path) -> std::io::Result<bool> {
     if !db.exists() {
@@ -281,5 +320,31 @@ fn write_format(dir: &Path) -> std::io::Result<()> {
     writeln!(file, "segno embedded log, format {FORMAT}")?;
     file.sync_all()?;
     fs::rename(&new, dir.join("FORMAT"))?;
+    sync_dir(dir)
+}
+
+/// Makes `dir` and what is missing above it, and makes the new entries durable: a power cut right after the first append
+/// must not take the directory that it is in.
+fn create_dirs(dir: &Path) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(dir);
+    create_dirs(parent)?;
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists || !dir.is_dir() => return Err(e),
+        _ => {}
+    }
+    sync_dir(parent)
+}
+
+fn parent_of(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_dir(dir: &Path) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }

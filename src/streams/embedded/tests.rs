@@ -85,6 +85,51 @@ fn an_append_larger_than_a_request_keeps_its_order() {
 }
 
 #[test]
+fn an_append_that_fails_halfway_says_what_is_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(0, dir.path());
+    let at = TopicPartition::new("t", 0);
+    // Long enough for another one to come between two of its parts.
+    let value = |i: u32| NewRecord { value: Some(i.to_be_bytes().to_vec()), ..NewRecord::default() };
+    let failed = thread::scope(|scope| {
+        let appending = scope.spawn(|| log.append("t", (0..400_000).map(value).collect()).unwrap_err());
+        wait_until("nothing goes in", || log.watermarks(&at).unwrap().end > Position(0));
+        log.inner.fail(&Error::Storage { reason: "no space left on device".into() });
+        appending.join().unwrap()
+    });
+    let end = log.watermarks(&at).unwrap().end;
+    let Error::Halfway { went_in, source } = &failed else { panic!("{failed}") };
+    assert!(source.to_string().contains("no space left"), "{source}");
+    assert_eq!((went_in.appended.len() as u64, &went_in.in_doubt[..]), (end.0, &[][..]), "{failed}");
+    assert!(went_in.appended.iter().zip(0..).all(|((index, at), n)| *index == n && at.offset.0 == n as u64));
+    // The next one has nothing in.
+    let failed = log.append("t", vec![NewRecord::default()]).unwrap_err();
+    assert!(matches!(failed, Error::Storage { .. }), "{failed}");
+}
+
+#[test]
+fn a_panic_between_an_offset_and_its_record_makes_no_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(0, dir.path());
+    log.create_topic("u", 2, Timestamps::Create).unwrap();
+    let of = |partition| NewRecord { partition: Some(partition), ..NewRecord::default() };
+    log.append("u", vec![of(0)]).unwrap();
+    // No offset comes after this one, so giving it out panics, when the first record has its own already.
+    log.inner.topic("u").unwrap().partition(1).unwrap().tail().next = u64::MAX;
+    let panicked = thread::scope(|scope| scope.spawn(|| log.append("u", vec![of(0), of(1)])).join());
+    assert!(panicked.is_err());
+    for topic in ["u", "t"] {
+        let e = log.append(topic, vec![of(0)]).unwrap_err().to_string();
+        assert!(e.contains("panicked") && e.contains("open the log again"), "{e}");
+    }
+    drop(log);
+    let log = Embedded::open(EmbeddedOptions::new(dir.path())).unwrap();
+    assert_eq!(log.append("u", vec![of(0)]).unwrap()[0].offset.0, 1);
+    let mut reader = log.readers("u", &[(PartitionId(0), Position(0))], Prefetch { bytes: 0 }).unwrap().remove(0);
+    assert_eq!(reader.drain(ALL).unwrap().len(), 2);
+}
+
+#[test]
 fn dropping_whole_files_spares_the_first_record_that_stays() {
     let dir = tempfile::tempdir().unwrap();
     let log = log_of(10, dir.path());

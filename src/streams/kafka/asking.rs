@@ -8,7 +8,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::client::Client;
-use super::context::{Context, is_transport};
+use super::context::{Context, is_moving, is_transport};
 use super::offsets::{self, Listed, Spec};
 use super::{KafkaOptions, properties};
 use crate::position::{PartitionId, Position, Timestamp, TopicPartition};
@@ -112,25 +112,39 @@ impl Asker {
         if one(Spec::AtUncommitted(time.0))?.iter().any(|listed| listed.offset >= 0) {
             return Ok(true);
         }
-        match one(Spec::Newest) {
-            Ok(newest) => Ok(newest.iter().all(|listed| listed.timestamp < time.0)),
-            // Brokers before 3.0 do not know the question. What they answered first has to do.
-            Err(Error::Other(_)) => Ok(true),
-            Err(error) => Err(error),
-        }
+        let newest =
+            self.attempts(&at.topic, |left| match self.listed(&at.topic, &[at.partition], Spec::Newest, left) {
+                Err((code, _)) if is_unknown_question(code) => Ok(None),
+                other => other.map(Some),
+            })?;
+        // Brokers before 3.0 do not know the question. What they answered first has to do.
+        Ok(newest.is_none_or(|newest| newest.iter().all(|listed| listed.timestamp < time.0)))
     }
 
     fn list(&self, topic: &str, partitions: &[PartitionId], spec: Spec) -> Result<Vec<Listed>> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        self.attempts(topic, |left| {
-            let listed = offsets::list(self.client.native(), topic, partitions, spec, left)?;
-            match listed.iter().find_map(|l| l.error.map(|error| (l.partition, error))) {
-                Some((partition, error)) => Err((error, format!("partition {partition}: {error}"))),
-                None => Ok(listed),
-            }
-        })
+        self.attempts(topic, |left| self.listed(topic, partitions, spec, left))
+    }
+
+    /// One attempt.
+    fn listed(
+        &self,
+        topic: &str,
+        partitions: &[PartitionId],
+        spec: Spec,
+        left: Duration,
+    ) -> std::result::Result<Vec<Listed>, (Code, String)> {
+        let listed = offsets::list(self.client.native(), topic, partitions, spec, left)?;
+        let Some((partition, code)) = listed.iter().find_map(|l| l.error.map(|code| (l.partition, code))) else {
+            return Ok(listed);
+        };
+        if is_moving(code) {
+            // librdkafka would ask the same broker again: of these errors it does not conclude that another one leads.
+            let _ = self.client.consumer().fetch_metadata(Some(topic), left);
+        }
+        Err((code, format!("partition {partition}: {code}")))
     }
 
     /// Tries until it works, until it cannot work, or until the time is up.
@@ -167,6 +181,28 @@ impl Asker {
             patience *= 2;
             // A refused connection answers at once; do not spin on it.
             std::thread::sleep(Duration::from_millis(20).min(left));
+        }
+    }
+}
+
+/// What a broker answers that does not know a question, and nothing else: any other error leaves the answer open.
+fn is_unknown_question(code: Code) -> bool {
+    matches!(code, Code::UnsupportedVersion | Code::InvalidRequest | Code::UnsupportedFeature)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_old_broker_leaves_the_first_answer_as_it_is() {
+        for code in [Code::UnsupportedVersion, Code::InvalidRequest, Code::UnsupportedFeature] {
+            assert!(is_unknown_question(code), "{code}");
+        }
+        for code in
+            [Code::OffsetNotAvailable, Code::KafkaStorageError, Code::FencedLeaderEpoch, Code::Fail, Code::Unknown]
+        {
+            assert!(!is_unknown_question(code), "{code}");
         }
     }
 }

@@ -18,6 +18,7 @@ use std::slice;
 use std::sync::Arc;
 
 use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::message::BorrowedMessage;
 use rdkafka_sys as sys;
 use tokio::sync::Notify;
 
@@ -187,6 +188,13 @@ impl<'a> Message<'a> {
             }
         }
     }
+}
+
+/// Whether a message whose delivery failed is known not to be in the log: it was never sent, or the broker refused it.
+pub(super) fn surely_not_stored(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: the reference keeps the message alive, and the call only reads from it.
+    let status = unsafe { sys::rd_kafka_message_status(message.ptr()) };
+    status == sys::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
 
 /// # Safety

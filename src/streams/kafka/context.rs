@@ -164,6 +164,18 @@ pub(super) fn is_transport(code: Code) -> bool {
             | Code::LeaderNotAvailable
             | Code::NotLeaderForPartition
             | Code::WaitCache
+    ) || is_moving(code)
+}
+
+/// The partition's leader changes, or has just changed: it passes, once the client has asked who leads.
+pub(super) fn is_moving(code: Code) -> bool {
+    matches!(
+        code,
+        Code::OffsetNotAvailable
+            | Code::KafkaStorageError
+            | Code::ReplicaNotAvailable
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
     )
 }
 
@@ -280,6 +292,27 @@ mod tests {
             assert_eq!(context.lanes[0].end(), Position(end));
         }
         assert_eq!(context.lanes[0].queued.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn an_error_of_a_change_of_leaders_is_worth_another_try() {
+        let moving = [
+            Code::OffsetNotAvailable,
+            Code::KafkaStorageError,
+            Code::ReplicaNotAvailable,
+            Code::FencedLeaderEpoch,
+            Code::UnknownLeaderEpoch,
+            Code::NotLeaderForPartition,
+            Code::LeaderNotAvailable,
+        ];
+        for code in moving {
+            let error = context().typed(code, "t/0", "");
+            assert!(is_transport(code) && error.retryable(), "{code}: {error}");
+        }
+        for code in [Code::InvalidRequest, Code::UnsupportedVersion, Code::TopicAuthorizationFailed] {
+            let error = context().typed(code, "t/0", "");
+            assert!(!is_transport(code) && !error.retryable(), "{code}: {error}");
+        }
     }
 
     #[test]

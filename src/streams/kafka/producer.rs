@@ -11,11 +11,12 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::asking::Asker;
+use super::batch;
 use super::context::{Context, lock};
 use super::{KafkaOptions, properties, settings};
 use crate::position::{Offset, PartitionId, TopicPartition};
 use crate::record::NewRecord;
-use crate::streams::{Appended, Error, Result, murmur2};
+use crate::streams::{Appended, Error, Result, WentIn, murmur2};
 
 /// How long a topic's partition count is believed.
 const SHAPE_AGE: Duration = Duration::from_secs(30);
@@ -34,9 +35,19 @@ pub(super) struct Pending {
 #[derive(Default)]
 struct Reports {
     outstanding: usize,
-    delivered: Vec<Option<Appended>>,
+    fates: Vec<Fate>,
     /// The failure with the smallest index.
     failed: Option<(usize, Code)>,
+}
+
+/// What has become of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is not in the log: it was never sent, or refused.
+    Outside,
+    /// It was handed over, and nobody has said yet what came of it; or nobody knows.
+    InDoubt,
+    In(Appended),
 }
 
 impl Reports {
@@ -44,6 +55,18 @@ impl Reports {
         if self.failed.is_none_or(|(first, _)| index < first) {
             self.failed = Some((index, code));
         }
+    }
+
+    fn went_in(&self) -> WentIn {
+        let mut went_in = WentIn::default();
+        for (index, fate) in self.fates.iter().enumerate() {
+            match fate {
+                Fate::Outside => {}
+                Fate::InDoubt => went_in.in_doubt.push(index),
+                Fate::In(appended) => went_in.appended.push((index, *appended)),
+            }
+        }
+        went_in
     }
 }
 
@@ -62,9 +85,14 @@ impl ProducerContext for Context {
             Ok(message) => {
                 let offset = Offset(u64::try_from(message.offset()).unwrap_or(0));
                 let partition = PartitionId(message.partition() as u32);
-                reports.delivered[ticket.index] = Some(Appended { partition, offset });
+                reports.fates[ticket.index] = Fate::In(Appended { partition, offset });
             }
-            Err((error, _)) => reports.fail(ticket.index, error.rdkafka_error_code().unwrap_or(Code::Fail)),
+            Err((error, message)) => {
+                if batch::surely_not_stored(message) {
+                    reports.fates[ticket.index] = Fate::Outside;
+                }
+                reports.fail(ticket.index, error.rdkafka_error_code().unwrap_or(Code::Fail));
+            }
         }
         reports.outstanding -= 1;
         if reports.outstanding == 0 {
@@ -95,40 +123,56 @@ impl Appender {
 
     pub fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<Appended>> {
         let partitions = self.partitions(topic)?;
-        let placed = records.iter().map(|record| self.place(topic, partitions, record)).collect::<Result<Vec<_>>>()?;
+        let placed = self.place_all(topic, partitions, &records)?;
         let producer = self.producer()?;
         let pending = Arc::new(Pending::default());
-        lock(&pending.state).delivered = vec![None; records.len()];
+        lock(&pending.state).fates = vec![Fate::Outside; records.len()];
         let wait = self.timeout(&properties::appending(&self.options)) + GRACE;
         for (index, (record, partition)) in records.iter().zip(&placed).enumerate() {
-            lock(&pending.state).outstanding += 1;
+            {
+                let mut reports = lock(&pending.state);
+                reports.outstanding += 1;
+                reports.fates[index] = Fate::InDoubt;
+            }
             if let Err(code) = send(&producer, topic, record, *partition, index, &pending, wait) {
                 let mut reports = lock(&pending.state);
                 reports.outstanding -= 1;
+                reports.fates[index] = Fate::Outside;
                 reports.fail(index, code);
                 break;
             }
         }
-        let failed = {
+        let (went_in, (index, code)) = {
             let reports = lock(&pending.state);
             let waited = pending.changed.wait_timeout_while(reports, wait, |r| r.outstanding > 0);
             let mut reports = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let went_in = reports.went_in();
             if reports.outstanding > 0 {
-                let silent = reports.delivered.iter().position(Option::is_none).unwrap_or(0);
-                reports.fail(silent, Code::MessageTimedOut);
+                reports.fail(went_in.in_doubt.first().copied().unwrap_or(0), Code::MessageTimedOut);
             }
             match reports.failed {
-                None => return Ok(reports.delivered.iter().flatten().copied().collect()),
-                Some(failed) => failed,
+                None => return Ok(went_in.appended.into_iter().map(|(_, appended)| appended).collect()),
+                Some(failed) => (went_in, failed),
             }
         };
-        let (index, code) = failed;
         if producer.client().fatal_error().is_some() {
             // It will never work again; the next append makes a new one.
             self.let_go(&producer);
         }
+        let index = match code {
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize => {
+                largest_outside(&went_in, &records).unwrap_or(index)
+            }
+            _ => index,
+        };
         let record = records.get(index).map_or(0, size);
-        Err(self.failure(topic, &producer, index, placed.get(index).copied().unwrap_or(0), record, code))
+        let cause = self.failure(topic, &producer, index, placed.get(index).copied().unwrap_or(0), record, code);
+        match cause {
+            // The topic's own limit, which only the broker knows. Where it has stored no other record, it is as good as
+            // known beforehand.
+            Error::TooLarge { .. } if went_in.is_nothing() => Err(Error::Refused { index, source: Box::new(cause) }),
+            cause => Err(Error::halfway(cause, went_in)),
+        }
     }
 
     /// Lets go of the producer, in a thread, since that may wait for the network; tells when it is gone.
@@ -171,13 +215,26 @@ impl Appender {
         Ok(count)
     }
 
-    fn place(&self, topic: &str, partitions: u32, record: &NewRecord) -> Result<u32> {
+    /// Gives each record its partition, and refuses all of them for the first that cannot go in.
+    fn place_all(&self, topic: &str, partitions: u32, records: &[NewRecord]) -> Result<Vec<u32>> {
+        let most = self.most_bytes();
+        let place = |(index, record): (usize, &NewRecord)| {
+            self.place(topic, partitions, record, most)
+                .map_err(|source| Error::Refused { index, source: Box::new(source) })
+        };
+        records.iter().enumerate().map(place).collect()
+    }
+
+    fn place(&self, topic: &str, partitions: u32, record: &NewRecord, most: usize) -> Result<u32> {
         if let Some(timestamp) = record.timestamp.filter(|t| *t == 0 || *t < -1) {
             let reason = match timestamp {
-                0 => "librdkafka cannot write the timestamp 0 (it would become the present): use 1, or none".to_owned(),
-                other => format!("Kafka takes no timestamp before 1970, and this is {other} ms"),
+                0 => "librdkafka would make the present of it; use 1, or none",
+                _ => "Kafka knows no time before 1970",
             };
-            return Err(Error::Other(format!("append to {topic}: {reason}")));
+            return Err(Error::Timestamp { timestamp, reason });
+        }
+        if wire_size(record) > most {
+            return Err(Error::TooLarge { bytes: size(record), max: most });
         }
         match (record.partition, &record.key) {
             (Some(partition), _) if partition < partitions => Ok(partition),
@@ -185,6 +242,11 @@ impl Appender {
             (None, Some(key)) => Ok(murmur2::partition_of(key, partitions)),
             (None, None) => Ok(self.turn.fetch_add(1, Ordering::Relaxed) % partitions),
         }
+    }
+
+    /// The largest record that the producer takes.
+    fn most_bytes(&self) -> usize {
+        self.options.properties.get("message.max.bytes").and_then(|most| most.parse().ok()).unwrap_or(MOST_BYTES)
     }
 
     fn timeout(&self, config: &rdkafka::ClientConfig) -> Duration {
@@ -204,12 +266,17 @@ impl Appender {
         let context = producer.client().context();
         match code {
             Code::MessageSizeTooLarge | Code::InvalidMessageSize => {
-                let own = self.options.properties.get("message.max.bytes").and_then(|m| m.parse().ok());
-                let own = own.unwrap_or(MOST_BYTES);
-                // When it passed the client's own limit, it was the topic's that it did not pass.
-                let max =
-                    if bytes > own { own } else { settings::most_message_bytes(&self.options, topic).unwrap_or(own) };
-                Error::TooLarge { bytes, max }
+                // It was held against the client's own limit before, so it was the topic's that it did not pass.
+                let own = self.most_bytes();
+                let max = settings::most_message_bytes(&self.options, topic).unwrap_or(own);
+                if bytes > max {
+                    return Error::TooLarge { bytes, max };
+                }
+                let reason = format!(
+                    "it takes batches of {max} bytes, and the producer makes larger ones of records that are not: set \
+                     `batch.size` under [kafka.properties] to less than that, or raise the topic's max.message.bytes"
+                );
+                Error::Topic { topic: topic.to_owned(), reason }
             }
             Code::UnknownTopic | Code::UnknownTopicOrPartition => {
                 lock(&self.shapes).remove(topic);
@@ -233,6 +300,27 @@ impl Appender {
 fn size(record: &NewRecord) -> usize {
     let headers = record.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
     record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
+}
+
+/// The largest record that is not in the log: when a broker refuses a batch for its size, it names none of its records.
+fn largest_outside(went_in: &WentIn, records: &[NewRecord]) -> Option<usize> {
+    let inside = |index: &usize| {
+        went_in.appended.binary_search_by_key(index, |(index, _)| *index).is_ok()
+            || went_in.in_doubt.binary_search(index).is_ok()
+    };
+    (0..records.len()).filter(|index| !inside(index)).max_by_key(|index| size(&records[*index]))
+}
+
+/// What librdkafka holds against `message.max.bytes`: the record's size, the most that its frame can take, and the
+/// lengths of its headers.
+fn wire_size(record: &NewRecord) -> usize {
+    /// `RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD`.
+    const FRAME: usize = 36;
+    // A length is written with a sign, 7 bits to a byte.
+    let length = |bytes: usize| (usize::BITS - (bytes << 1).leading_zeros()).div_ceil(7).max(1) as usize;
+    let lengths =
+        |(name, value): &(String, Option<Vec<u8>>)| length(name.len()) + length(value.as_ref().map_or(0, Vec::len));
+    FRAME + size(record) + record.headers.iter().map(lengths).sum::<usize>()
 }
 
 /// Hands one record to the producer, waiting while its queue is full.

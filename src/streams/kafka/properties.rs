@@ -72,6 +72,12 @@ pub(super) fn check(options: &KafkaOptions) -> Result<()> {
             return Err(refuse(property, reason));
         }
     }
+    for property in ["message.timeout.ms", "delivery.timeout.ms"] {
+        let set = options.properties.get(property);
+        if set.is_some_and(|value| !value.trim().parse::<u32>().is_ok_and(|millis| millis > 0)) {
+            return Err(refuse(property, "it takes whole milliseconds, at least 1: an append must end some time"));
+        }
+    }
     if options.properties.get("enable.ssl.certificate.verification").is_some_and(|value| value == "false") {
         tracing::warn!("kafka property `enable.ssl.certificate.verification` is off: anybody can pose as the broker");
     }
@@ -216,6 +222,17 @@ mod tests {
         assert!(text.contains("`sasl.pasword`") && text.contains("no such property"), "{text}");
         let text = refusal("fetch.min.bytes", "hunter2-value");
         assert!(text.contains("`fetch.min.bytes`") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn an_append_that_would_never_end_is_refused() {
+        for name in ["message.timeout.ms", "delivery.timeout.ms"] {
+            // To librdkafka, 0 is "for ever": what was given up here would be delivered later all the same.
+            for value in ["0", "00", "0x0", "-1", "soon"] {
+                assert!(refusal(name, value).contains("at least 1"), "{value}");
+            }
+            check(&options(&[(name, "1500")])).unwrap();
+        }
     }
 
     #[test]

@@ -17,8 +17,6 @@ use crate::streams::{Error, Limit, Reader, Result};
 
 /// Until records have been seen, one is taken to have this many bytes.
 const TYPICAL: usize = 1024;
-/// A batch addresses its bytes with 32 bits.
-const MOST_BYTES: usize = 1 << 30;
 
 pub(super) struct KafkaReader {
     queue: Queue,
@@ -150,7 +148,7 @@ impl Reader for KafkaReader {
         if self.lane.doubtful.swap(false, Ordering::Relaxed) {
             self.find_missing();
         }
-        let limit = Limit { records: limit.records.max(1), bytes: limit.bytes.min(MOST_BYTES) };
+        let limit = Limit { records: limit.records.max(1), bytes: limit.bytes.min(RecordBatch::MOST_BYTES) };
         let mut batch = RecordBatch::new(self.position);
         let mut emptied = false;
         let cut_short = loop {

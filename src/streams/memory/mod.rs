@@ -217,18 +217,25 @@ impl Log for Memory {
         take_fault(&mut state.append_faults)?;
         let name: Arc<str> = topic.into();
         let topic = state.topic(topic)?;
-        let now = clock();
-        let append = |record: NewRecord| {
+        let mut placed = Vec::with_capacity(records.len());
+        for (index, record) in records.into_iter().enumerate() {
+            let refuse = |source| Err(Error::Refused { index, source: Box::new(source) });
             let bytes = size_of(&record);
             if bytes > MAX_RECORD_BYTES {
-                return Err(Error::TooLarge { bytes, max: MAX_RECORD_BYTES });
+                return refuse(Error::TooLarge { bytes, max: MAX_RECORD_BYTES });
             }
-            let partition = PartitionId(topic.choose(&record));
-            let at = TopicPartition { topic: name.clone(), partition };
+            let at = TopicPartition { topic: name.clone(), partition: PartitionId(topic.choose(&record)) };
+            if let Err(missing) = topic.partition(&at) {
+                return refuse(missing);
+            }
+            placed.push((at, record));
+        }
+        let now = clock();
+        let append = |(at, record): (TopicPartition, NewRecord)| {
             let offset: Offset = topic.partition(&at)?.push(None, record, now);
-            Ok(Appended { partition, offset })
+            Ok(Appended { partition: at.partition, offset })
         };
-        let appended = records.into_iter().map(append).collect();
+        let appended = placed.into_iter().map(append).collect();
         state.wake_all();
         appended
     }

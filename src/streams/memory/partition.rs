@@ -105,11 +105,12 @@ impl Partition {
         self.check_range(at, position)?;
         let until = self.faults.held_at.unwrap_or(u64::MAX).min(self.end).max(position.0);
         let most = limit.records.min(self.faults.short.unwrap_or(usize::MAX));
+        let most_bytes = limit.bytes.min(RecordBatch::MOST_BYTES);
         let first = self.records.partition_point(|record| record.offset < position.0);
         let mut batch = RecordBatch::new(position);
         for record in self.records[first..].iter().take_while(|record| record.offset < until) {
             let size = record.size();
-            if batch.len() >= most || (!batch.is_empty() && batch.bytes() + size > limit.bytes) {
+            if batch.len() >= most || (!batch.is_empty() && batch.bytes() + size > most_bytes) {
                 return Ok(batch);
             }
             let (key, value) = (record.key.as_deref(), record.value.as_deref());
