@@ -14,6 +14,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::moment;
 use crate::record::NewRecord;
 
 /// Where the parts of a record come from when items are events.
@@ -248,9 +249,8 @@ fn timestamp_of(value: &RawValue, path: &str) -> Result<i64, String> {
         return Ok(milliseconds);
     }
     let text: String = serde_json::from_str(value.get()).map_err(|_| bad())?;
-    let time: jiff::Timestamp = text.parse().map_err(|_| bad())?;
     // Rounded down, before 1970 too, as an event's own time is.
-    i64::try_from(time.as_nanosecond().div_euclid(1_000_000)).map_err(|_| bad())
+    moment::parse_millis(&text).ok_or_else(bad)
 }
 
 /// serde_json's message without the line, which is always 1 here.
@@ -304,6 +304,8 @@ mod tests {
         }
         let early = record(r#"{"payload":{"id":7},"at":"1969-12-31T23:59:59.9995Z","kind":"S"}"#, &shape).unwrap();
         assert_eq!(early.timestamp, Some(-1), "rounded down, as an event's own time is");
+        let late = record(r#"{"payload":{"id":7},"at":"9999-12-31T23:59:59.999Z","kind":"S"}"#, &shape).unwrap();
+        assert_eq!(late.timestamp, Some(253_402_300_799_999), "up to the end of the year 9999");
         assert!(record(r#"{"payload":{"id":7},"at":"soon","kind":"S"}"#, &shape).unwrap_err().contains("RFC 3339"));
     }
 

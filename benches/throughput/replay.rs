@@ -1,8 +1,8 @@
 //! A replay from genesis without the daemon around it: one rebuild a partition, each on a thread of its own, into new
 //! generations; everything is durable at the end.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use segno::actors::board::Board;
@@ -86,6 +86,6 @@ fn setting(definitions: &Definitions, generation: &Arc<Generation>) -> Setting {
         meter: Meter::new(generation.at()),
         residency: 0,
         committed: AtomicU64::new(0),
-        resident: AtomicI64::new(0),
+        resident: Mutex::default(),
     }
 }

@@ -61,7 +61,7 @@ mod debug {
         random = (random ^ random >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         random = (random ^ random >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         random ^= random >> 31;
-        let sleeps = random % u64::from(widen.one_in.max(1)) == 0;
+        let sleeps = random.is_multiple_of(u64::from(widen.one_in.max(1)));
         sleeps.then(|| widen.most.mul_f64((random >> 32) as f64 / f64::from(u32::MAX)))
     }
 }

@@ -1,7 +1,6 @@
 //! How a command ends: a code that scripts can rely on, and one clear message.
 
 use std::fmt;
-use std::process::ExitCode;
 
 use crate::actors::handle::ReadError;
 use crate::actors::plan::StartError;
@@ -74,11 +73,11 @@ impl Failure {
     }
 
     /// Says it on standard error.
-    pub fn end(self) -> ExitCode {
+    pub fn say(self) -> Code {
         if self.code != Code::Ok {
             eprintln!("segno: {self}");
         }
-        ExitCode::from(self.code as u8)
+        self.code
     }
 }
 

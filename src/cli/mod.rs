@@ -20,6 +20,7 @@ mod exit;
 mod explain;
 mod figures;
 mod get;
+mod leave;
 mod lines;
 mod list;
 mod offline;
@@ -119,10 +120,10 @@ pub fn main(declared: Vec<Declared>, args: impl IntoIterator<Item = OsString>) -
             return ExitCode::from(code as u8);
         }
     };
-    match dispatch(cli, declared) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.end(),
-    }
+    leave::leave(match dispatch(cli, declared) {
+        Ok(()) => Code::Ok,
+        Err(failure) => failure.say(),
+    })
 }
 
 fn dispatch(cli: Cli, declared: Vec<Declared>) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::address::AddressFile;
 use super::assemble::{self, Assembled, OpenLog};
 use super::exit::{Code, Failure};
+use super::leave;
 use crate::actors;
 use crate::actors::plan::{NodePlan, Running};
 use crate::api::{self, NodeSlot};
@@ -23,8 +24,6 @@ use crate::telemetry;
 
 /// The longest that letting go of connections and files may take.
 pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// The longest that the threads may take to end after that.
-pub(super) const LET_GO_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs until a signal or a failure ends it.
 pub fn run(loaded: &Loaded, declared: Vec<Declared>) -> Result<(), Failure> {
@@ -40,9 +39,7 @@ pub fn run(loaded: &Loaded, declared: Vec<Declared>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
     let ended = runtime.block_on(serve(loaded, topics));
-    // The stores are closed when the last task lets go of them, and must be before the process's own end. What blocks a
-    // thread for longer (a log that does not answer, a fold that hangs) must not hold that up.
-    runtime.shutdown_timeout(LET_GO_WITHIN);
+    leave::let_go(runtime);
     ended
 }
 

@@ -15,9 +15,9 @@ pub const UNBORN: &str = "default";
 /// Which of them the events use: a list with commas, without it all.
 const OUTSIDE: &str = "SEGNO_MOODS";
 
-/// How long a fold takes that is always given up, in milliseconds. Less than a stop waits for threads that are left
-/// behind: a process that ends before them may abort while RocksDB is taken down.
-const ENDLESS: u64 = 2500;
+/// How long a fold takes that is always given up, in milliseconds. More than a stop waits for threads that are left
+/// behind: the process has to end before them, and well.
+const ENDLESS: u64 = 4000;
 
 /// Keys that a topic begins with.
 const KEYS: usize = 20;

@@ -325,7 +325,7 @@ fn once_a_writer_that_takes_over_finds_what_stays() {
                 }
             });
             std::thread::sleep(std::time::Duration::from_micros(500));
-            drop(generation.take_writer());
+            let _ = generation.take_writer();
             let found = generation.applied();
             std::thread::sleep(std::time::Duration::from_micros(500));
             assert_eq!(generation.applied(), found);

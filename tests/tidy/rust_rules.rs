@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("state", &["views"], &["fault"]),
     ("actors", &["streams", "state"], &["telemetry"]),
     ("config", &["actors"], &[]),
-    ("intake", &[], &["record", "position"]),
+    ("intake", &[], &["record", "position", "moment"]),
     ("api", &["config", "intake"], &[]),
     // The command line is given what an `App` declares, and an `App` runs the command line: one face, two files.
     ("cli", &["api"], &["app"]),

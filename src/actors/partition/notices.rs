@@ -4,10 +4,12 @@ use ractor::ActorProcessingErr;
 
 use super::apart::Parked;
 use super::flow::{Flow, actors_failed};
-use crate::actors::board::{Notice, Speaker};
+use crate::actors::board::{Cell, Notice, OwnShard, Speaker};
 use crate::actors::plan::Fatal;
 use crate::actors::shard::Suspect;
+use crate::actors::shard::activate::store_failed;
 use crate::actors::shard::actor::ShardMessage;
+use crate::position::Offset;
 
 impl Flow {
     pub(super) async fn read_board(&mut self) -> Result<(), Fatal> {
@@ -47,8 +49,7 @@ impl Flow {
             Notice::Drained { own, turn, through } if self.apart.drained(&own, turn) && !self.recovery.pending() => {
                 let release = ShardMessage::Release { own: own.clone(), through };
                 if !self.homes.tell(&own.cell, release) {
-                    // Nobody holds the cell in memory: its home will read the store when it is needed again.
-                    return Ok(self.apart.let_go(&self.nursery, &own).await);
+                    return self.released_by_nobody(&own, through).await;
                 }
             }
             Notice::Released { own, incarnation, back: true } if current(incarnation) => {
@@ -71,5 +72,21 @@ impl Flow {
             Notice::Drained { .. } | Notice::Released { .. } | Notice::Unwritable { .. } => {}
         }
         Ok(Ok(()))
+    }
+    /// Nobody has the cell in memory, so that all that it holds back is in the store, and its home will look there when it
+    /// is needed again. A home that went since may have queued more there than the own shard has seen.
+    async fn released_by_nobody(
+        &mut self,
+        own: &OwnShard,
+        through: Option<Offset>,
+    ) -> Result<Result<(), ActorProcessingErr>, Fatal> {
+        let (setting, Cell { view, key }) = (&self.nursery.setting, &own.cell);
+        let tail = tokio::task::block_in_place(|| setting.generation.held_tail(setting.tags[*view], key));
+        let tail = tail.map_err(|error| store_failed(&setting.at, &error))?;
+        if tail.is_some_and(|(last, _)| through.is_none_or(|through| last > through)) {
+            self.apart.again(own);
+            return Ok(Ok(()));
+        }
+        Ok(self.apart.let_go(&self.nursery, own).await)
     }
 }

@@ -119,7 +119,11 @@ impl Drop for Barrier {
 /// positions stand still from here on.
 async fn stand_still(serving: &Serving) {
     let generations = serving.generations();
-    let take = move || generations.iter().for_each(|generation| drop(generation.take_writer()));
+    let take = move || {
+        for generation in generations {
+            let _ = generation.take_writer();
+        }
+    };
     // It fails only when the runtime shuts down.
     let _ = tokio::task::spawn_blocking(take).await;
 }

@@ -11,7 +11,8 @@ use crate::actors::plan::Running;
 use crate::api::{Inside, NodeSlot};
 use crate::app::Declared;
 use crate::cli::exit::Failure;
-use crate::cli::run::{self, CLOSE_WITHIN, LET_GO_WITHIN, Started};
+use crate::cli::leave;
+use crate::cli::run::{self, CLOSE_WITHIN, Started};
 use crate::cli::{Code, assemble};
 use crate::config::Loaded;
 use crate::state::Store;
@@ -78,6 +79,6 @@ impl Drop for Here {
             Err(_) => eprintln!("segno: closing took longer than node.stop-timeout; the next start does the rest"),
         }
         log.close(CLOSE_WITHIN);
-        runtime.shutdown_timeout(LET_GO_WITHIN);
+        leave::let_go(runtime);
     }
 }
