@@ -116,6 +116,11 @@ fn views_are_pure() {
 }
 
 #[test]
+fn the_code_of_a_view_is_called_behind_its_guard() {
+    check(&shipped(), rust_rules::guarded_views);
+}
+
+#[test]
 fn files_are_short() {
     check(&sources(), rust_rules::length);
 }

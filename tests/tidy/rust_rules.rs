@@ -50,6 +50,7 @@ pub const PLACES: &[(&str, &[&str])] = &[
     ("indicatif", &["src/cli/"]),
     ("comfy_table", &["src/cli/"]),
     ("ureq", &["src/cli/"]),
+    ("signal_hook", &["src/cli/leave"]),
 ];
 
 const SRC_LINES: usize = 400;
@@ -123,6 +124,22 @@ pub fn length(file: &Source) -> Vec<Finding> {
         return Vec::new();
     }
     vec![finding(file, lines, format!("{lines} lines, at most {limit}: one idea a file"))]
+}
+
+/// The code of a view is called behind one guard. The names of two of its methods are like no others.
+pub fn guarded_views(file: &Source) -> Vec<Finding> {
+    if !file.in_src() || file.path.starts_with("src/views/") {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for call in file.tokens.windows(3) {
+        let [dot, name, open] = call else { continue };
+        if dot.is(".") && (name.is("initial") || name.is("checkpoint")) && open.is("(") {
+            let why = format!("`.{}(` may panic: call it through `views::guard`", name.text);
+            found.push(finding(file, name.line, why));
+        }
+    }
+    found
 }
 
 /// `unwrap` and `expect` stand in tests, or under a comment that begins with `// Proven:`.

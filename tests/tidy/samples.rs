@@ -64,6 +64,15 @@ fn external_crates_are_seen_in_use_and_in_code() {
 }
 
 #[test]
+fn calls_past_the_guard_are_found() {
+    let bad = "fn f() { definition.initial(); }\nfn g() { row\n.checkpoint()\n}\n";
+    assert_eq!(rust("src/actors/shard.rs", bad, rust_rules::guarded_views), [1, 3]);
+    assert_eq!(rust("src/views/guard.rs", bad, rust_rules::guarded_views), [0usize; 0]);
+    let good = "fn f() { guard::initial(&definition); plan.initial; }\n";
+    assert_eq!(rust("src/actors/shard.rs", good, rust_rules::guarded_views), [0usize; 0]);
+}
+
+#[test]
 fn impure_views_are_found() {
     let bad = "use std::time::Instant;\nuse std::fs::File;\nfn f() { jiff::Timestamp::now(); }\nuse tokio::spawn;\n";
     assert_eq!(rust("src/views/cel.rs", bad, rust_rules::pure_views), [1, 2, 3, 4]);
