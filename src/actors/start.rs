@@ -213,7 +213,7 @@ mod tests {
     }
 
     /// A fold that hangs is known by its view's number, which has eight bits.
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_topic_has_no_more_views_than_can_be_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let options = StoreOptions {

@@ -14,9 +14,10 @@ use crate::actors::board::Cell;
 use crate::actors::progress::Progress;
 use crate::actors::replay::words::ReplayError;
 use crate::actors::residents::key_hash;
-use crate::actors::shard::core::Shard;
+use crate::actors::shard::core::{Shard, Tail};
+use crate::actors::shard::held::held_cells;
 use crate::actors::shard::redrive::{Next, Redrive};
-use crate::actors::shard::{Setting, Slice, Suspect, Unwritable};
+use crate::actors::shard::{Handover, Setting, Slice, Suspect, Unwritable};
 use crate::position::{Offset, Position, TopicPartition};
 use crate::record::RecordBatch;
 use crate::state::{
@@ -69,6 +70,10 @@ pub(super) struct Fold {
     epoch: u64,
     /// Offsets whose fold never came back in live: they are not tried here.
     suspects: Vec<Offset>,
+    /// Cells that were parked at the base: the mark is all that is here of them.
+    parked: HashMap<Cell, Tail>,
+    /// What is not to be folded in company.
+    marked: Vec<Suspect>,
     /// What was done since it was last asked, and why the last record was set aside.
     account: Account,
     /// Keys with an event that was tried until the attempts were used up: another time it may go in.
@@ -114,8 +119,10 @@ impl Fold {
             }
         }
         let Seed { held, waiting, rows, .. } = seed;
-        let marked = suspects.iter().map(|&offset| Suspect::Fold { view: 0, offset }).collect();
-        let shard = Shard::new(setting.clone(), progress.clone(), held, marked);
+        let mut parked = held.clone();
+        parked.retain(|_, tail| tail.standing == Standing::Parked);
+        let marked: Vec<_> = suspects.iter().map(|&offset| Suspect::Fold { view: 0, offset }).collect();
+        let shard = Shard::new(setting.clone(), progress.clone(), held, marked.clone());
         let mut fold = Fold {
             setting,
             token,
@@ -126,6 +133,8 @@ impl Fold {
             bytes: 0,
             epoch: 0,
             suspects,
+            parked,
+            marked,
             account: Account::default(),
             fickle: Vec::new(),
             records: 0,
@@ -197,9 +206,8 @@ impl Fold {
         let hashes = indexes.iter().map(|&i| key_hash(batch.get(i as usize).key.unwrap_or_default())).collect();
         let position = batch.get(last as usize).offset.next();
         let slice = Slice { batch: batch.clone(), indexes, hashes };
-        quietly(|| self.shard.apply(&slice)).map_err(fold_failed)?;
         self.epoch += 1;
-        let mut handover = quietly(|| self.shard.collect(self.epoch)).map_err(|row| self.unwritable(&row))?;
+        let mut handover = self.hand_over(&slice, position)?;
         for change in &handover.delta.held {
             if let HeldChange::Put(held) = change {
                 self.account.why = Some((held.reason, held.detail.clone()));
@@ -294,10 +302,25 @@ impl Fold {
         sizes.into_iter().try_for_each(|(key, bytes): (Box<[u8]>, usize)| self.measure(&key, bytes))
     }
 
-    fn unwritable(&self, row: &Unwritable) -> ReplayError {
-        let (view, key) = (self.setting.definitions[0].name(), row.cell.key.escape_ascii());
-        let why = &row.why;
-        ReplayError::Failed(format!("{}: view `{view}`, key \"{key}\": {why}: correct the view's code", self.at()))
+    /// Folds the slice. A row that cannot be handed over is lost to the shard and not to the store: another shard begins
+    /// there, and the events of that row are tried one by one, as in live.
+    fn hand_over(&mut self, slice: &Slice, below: Position) -> Result<Handover, ReplayError> {
+        loop {
+            quietly(|| self.shard.apply(slice)).map_err(fold_failed)?;
+            let Unwritable { cell, why } = match quietly(|| self.shard.collect(self.epoch)) {
+                Ok(handover) => return Ok(handover),
+                Err(row) => row,
+            };
+            let suspect = Suspect::Row { cell, below, why };
+            if self.marked.contains(&suspect) {
+                let why = format!("a row cannot be handed over, nor its events be left out: {suspect:?}");
+                return Err(ReplayError::Failed(why));
+            }
+            self.marked.push(suspect);
+            let (mut held, _) = held_cells(&self.setting).map_err(store_failed)?;
+            held.extend(self.parked.clone());
+            self.shard = Shard::new(self.setting.clone(), self.progress.clone(), held, self.marked.clone());
+        }
     }
 
     /// Counts the row's bytes; too many are the end of the question.

@@ -61,7 +61,8 @@ impl Asker {
         // The start first: retention may move it on meanwhile, but never beyond the end that is asked for after it.
         let starts = self.list(topic, partitions, Spec::Start)?;
         let ends = self.list(topic, partitions, Spec::End)?;
-        let position = |listed: &Listed| Position(u64::try_from(listed.offset).unwrap_or(0));
+        // Proven: of a start or an end `Listed::failed` lets no negative offset pass.
+        let position = |listed: &Listed| Position(u64::try_from(listed.offset).expect("an offset"));
         let ends: BTreeMap<_, _> = ends.iter().map(|l| (l.partition, position(l))).collect();
         let both = starts.iter().filter_map(|listed| {
             let end = *ends.get(&listed.partition)?;
@@ -137,7 +138,7 @@ impl Asker {
         left: Duration,
     ) -> std::result::Result<Vec<Listed>, (Code, String)> {
         let listed = offsets::list(self.client.native(), topic, partitions, spec, left)?;
-        let Some((partition, code)) = listed.iter().find_map(|l| l.error.map(|code| (l.partition, code))) else {
+        let Some((partition, code)) = listed.iter().find_map(|l| l.failed(spec).map(|code| (l.partition, code))) else {
             return Ok(listed);
         };
         if is_moving(code) {
@@ -193,6 +194,16 @@ fn is_unknown_question(code: Code) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_that_nobody_knows_is_not_the_beginning() {
+        let unknown = Listed { partition: PartitionId(0), offset: -1, timestamp: -1, error: None };
+        for spec in [Spec::Start, Spec::End] {
+            assert!(unknown.failed(spec).is_some_and(is_moving), "{spec:?}");
+            assert_eq!(Listed { offset: 0, ..unknown }.failed(spec), None);
+        }
+        assert_eq!(unknown.failed(Spec::At(5)), None, "no record is late enough");
+    }
 
     #[test]
     fn only_an_old_broker_leaves_the_first_answer_as_it_is() {

@@ -63,6 +63,15 @@ pub(super) struct Listed {
     pub error: Option<Code>,
 }
 
+impl Listed {
+    /// Why this is no answer, if it is none. Every log has a start and an end: where neither an offset nor an error came
+    /// back, nobody knows them at the moment, and zero would be a log that was created anew.
+    pub fn failed(&self, spec: Spec) -> Option<Code> {
+        let must_be = matches!(spec, Spec::Start | Spec::End);
+        self.error.or((must_be && self.offset < 0).then_some(Code::OffsetNotAvailable))
+    }
+}
+
 /// Asks for all `partitions` of a topic at once.
 pub(super) fn list(
     client: *mut sys::rd_kafka_t,

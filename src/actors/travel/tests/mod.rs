@@ -23,9 +23,10 @@ use crate::actors::progress::Progress;
 use crate::actors::replay::words::ReplayError;
 use crate::actors::residents::key_hash;
 use crate::actors::serving::{Mode, Serving, TopicParts, TopicShared, idents};
-use crate::actors::shard::Slice;
 use crate::actors::shard::core::{Shard, Tail};
+use crate::actors::shard::held::held_cells;
 use crate::actors::shard::redrive::{Next, Redrive};
+use crate::actors::shard::{Slice, Suspect, Unwritable};
 use crate::event::EventMeta;
 use crate::position::{Offset, PartitionId, Position, PositionVector, Timestamp, TopicPartition};
 use crate::record::NewRecord;
@@ -219,8 +220,19 @@ fn feed(log: &Memory, parts: &TopicParts, definitions: &Definitions, live: &Arc<
             break;
         }
         let hashes = records.iter().map(|record| key_hash(record.key.unwrap_or_default())).collect();
-        shard.apply(&Slice { batch: records.clone(), indexes: (0..records.len() as u32).collect(), hashes }).unwrap();
-        let handover = shard.collect(epoch).unwrap();
+        let slice = Slice { batch: records.clone(), indexes: (0..records.len() as u32).collect(), hashes };
+        let mut suspects = Vec::new();
+        let handover = loop {
+            shard.apply(&slice).unwrap();
+            let Unwritable { cell, why } = match shard.collect(epoch) {
+                Ok(handover) => break handover,
+                Err(row) => row,
+            };
+            // As a partition does: the shard starts anew without that row.
+            suspects.push(Suspect::Row { cell, below: records.end(), why });
+            let (held, _) = held_cells(&setting).unwrap();
+            shard = Shard::new(setting.clone(), progress.clone(), held, suspects.clone());
+        };
         let commit = |delta| {
             live.commit(&live.take_writer(), &Commit { deltas: vec![delta], position: records.end(), last: None })
                 .unwrap()
