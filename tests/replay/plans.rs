@@ -22,8 +22,12 @@ fn a_first_plan_knows_how_long_by_a_trial_that_changes_nothing() {
     stage.settle();
     let (rows, positions, directories) = (stage.rows(crate::views::TALLY), stage.positions(), stage.directories());
     let plan = stage.plan(&request).unwrap();
-    // A thousand small rows, of thirty changes each.
-    assert!((5_000..500_000).contains(&plan.disk_needed), "what is not flushed takes room, once: {}", plan.disk_needed);
+    // A thousand small rows, of thirty changes each, of which a batch leaves one in memory: 2.4 MB if each were there.
+    assert!(
+        (5_000..1_500_000).contains(&plan.disk_needed),
+        "what is not flushed takes room, once: {}",
+        plan.disk_needed
+    );
     let seconds = stage.plan(&request).unwrap().seconds.expect("a trial tells");
     assert!(seconds > 0.0 && seconds.is_finite(), "{seconds}");
     let capped = stage.plan(&ReplayRequest { rate: Some(10), ..request }).unwrap();
