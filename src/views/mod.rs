@@ -23,7 +23,7 @@ use crate::event::{Event, EventMeta};
 /// The state must be a function of the events alone: no clock, no random numbers, no I/O, and no container whose
 /// iteration order differs between runs (`BTreeMap`, not `HashMap`), for its serialized bytes are compared.
 /// `Clone` lets an event that is rejected halfway, or that panics, leave the row as it was. A panic in `apply`, `Default`,
-/// `Clone`, `Serialize` or `Deserialize` counts as a failed attempt at the event (see [`guard`]); dropping must not panic.
+/// `Clone`, `Serialize` or `Deserialize` counts as a failed attempt at the event (see [`guard`]).
 pub trait View: Default + Clone + Serialize + DeserializeOwned + Send + 'static {
     /// `^[a-z0-9][a-z0-9_-]{0,63}$`.
     const NAME: &'static str;
