@@ -73,6 +73,7 @@ impl Flow {
         }
         Ok(Ok(()))
     }
+
     /// Nobody has the cell in memory, so that all that it holds back is in the store, and its home will look there when it
     /// is needed again. A home that went since may have queued more there than the own shard has seen.
     async fn released_by_nobody(
